@@ -1,0 +1,225 @@
+//! Bytes ↔ [`Header`]: the one place that decides what a well-formed safetensors file is.
+//!
+//! Pure: no file is opened here. It accepts exactly what the reference parser (safetensors 0.8)
+//! accepts, so that windlass is a drop-in; [`Strictness::Strict`] also refuses what the format's
+//! text forbids and that parser lets through.
+
+mod raw;
+
+use crate::error::FormatError;
+use crate::tensor::{NoSize, TensorInfo, byte_len};
+use indexmap::IndexMap;
+use raw::{Oddities, RawHeader, RawTensor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// Bytes of the header length at the start of a file (little-endian `u64`).
+pub const PREFIX_LEN: u64 = PREFIX_BYTES as u64;
+const PREFIX_BYTES: usize = 8;
+
+/// Largest header text the format allows, in bytes.
+pub const MAX_TEXT_LEN: u64 = 100_000_000;
+
+/// How much of the start of a file [`text_len`] wants to see.
+pub const START_LEN: usize = GIT_LFS_PREFIX.len();
+
+/// Writers pad the header so that the data section starts at a multiple of this.
+const ALIGNMENT: usize = 8;
+
+/// Key of the free-form text map.
+const METADATA_KEY: &str = "__metadata__";
+
+/// First bytes of a git-lfs pointer file.
+const GIT_LFS_PREFIX: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// How much beyond the reference parser a header is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Accept what the reference parser accepts.
+    #[default]
+    Reference,
+    /// Also refuse duplicate keys, a header not beginning with `{`, and unknown fields.
+    Strict,
+}
+
+/// Text that a writer put into the file, in file order.
+pub type Metadata = IndexMap<String, String>;
+
+/// A validated header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Tensors by name, in the order of their bytes.
+    pub tensors: IndexMap<String, TensorInfo>,
+    /// The `__metadata__` map, if there is one.
+    pub metadata: Option<Metadata>,
+    /// Offset of the data section within the file.
+    pub data_start: u64,
+}
+
+impl Header {
+    /// Byte range of a tensor within the file.
+    #[must_use]
+    pub fn file_range(&self, info: &TensorInfo) -> Range<u64> {
+        self.data_start + info.range.start..self.data_start + info.range.end
+    }
+
+    /// Parses and validates the text of a header.
+    ///
+    /// `text` is what follows the 8-byte length; `file_len` is the size of the whole file.
+    ///
+    /// # Errors
+    /// The [`FormatError`] of the first broken rule.
+    ///
+    /// ```
+    /// use windlass_core::header::{Header, Strictness};
+    /// let text = br#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    /// let file_len = 8 + text.len() as u64 + 8;
+    /// let header = Header::parse(text, file_len, Strictness::Strict)?;
+    /// assert_eq!(header.tensors["w"].shape, [2]);
+    /// # Ok::<(), windlass_core::FormatError>(())
+    /// ```
+    pub fn parse(text: &[u8], file_len: u64, strictness: Strictness) -> Result<Self, FormatError> {
+        let text = std::str::from_utf8(text)
+            .map_err(|error| FormatError::NotUtf8 { offset: error.valid_up_to() })?;
+        let raw = RawHeader::parse(text)?;
+        if strictness == Strictness::Strict {
+            refuse_oddities(text, &raw.oddities)?;
+        }
+        let data_start = PREFIX_LEN + text.len() as u64;
+        let tensors = validate(raw.tensors, data_start, file_len)?;
+        Ok(Self { tensors, metadata: raw.metadata, data_start })
+    }
+
+    /// Writes the header as the format wants it: the 8-byte length, then JSON padded with spaces
+    /// so that the data section starts at a multiple of 8.
+    ///
+    /// ```
+    /// use windlass_core::header::{Header, Strictness};
+    /// let text = br#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    /// let header = Header::parse(text, 8 + text.len() as u64 + 1, Strictness::Strict)?;
+    /// let bytes = header.encode();
+    /// assert_eq!(Header::parse(&bytes[8..], bytes.len() as u64 + 1, Strictness::Strict)?.tensors, header.tensors);
+    /// # Ok::<(), windlass_core::FormatError>(())
+    /// ```
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; PREFIX_BYTES];
+        serde_json::to_writer(&mut bytes, self).expect("a map with text keys, written to memory");
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), b' ');
+        let text_len = (bytes.len() - PREFIX_BYTES) as u64;
+        bytes[..PREFIX_BYTES].copy_from_slice(&text_len.to_le_bytes());
+        bytes
+    }
+}
+
+impl Serialize for Header {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(metadata) = &self.metadata {
+            map.serialize_entry(METADATA_KEY, metadata)?;
+        }
+        for (name, info) in &self.tensors {
+            map.serialize_entry(name, &RawTensor::of(info))?;
+        }
+        map.end()
+    }
+}
+
+/// Checks the stated header length against the file, before anything is allocated for it.
+///
+/// `start` is the beginning of the file: at least [`START_LEN`] bytes, or the whole of a shorter
+/// file.
+///
+/// # Errors
+/// The [`FormatError`] of the first broken rule.
+pub fn text_len(start: &[u8], file_len: u64) -> Result<u64, FormatError> {
+    if file_len == 0 {
+        return Err(FormatError::Empty);
+    }
+    if start.starts_with(GIT_LFS_PREFIX) {
+        return Err(FormatError::GitLfsPointer);
+    }
+    let prefix = start.first_chunk().ok_or(FormatError::TooShort { found: file_len })?;
+    let found = u64::from_le_bytes(*prefix);
+    if found > MAX_TEXT_LEN {
+        return Err(FormatError::HeaderTooLarge { found, limit: MAX_TEXT_LEN });
+    }
+    let expected = PREFIX_LEN + found;
+    if expected > file_len {
+        return Err(FormatError::HeaderTruncated { expected, found: file_len });
+    }
+    Ok(found)
+}
+
+/// Strict mode: refuses what the format forbids and the reference parser lets through.
+fn refuse_oddities(text: &str, oddities: &Oddities) -> Result<(), FormatError> {
+    if let Some(found) = text.chars().next().filter(|&first| first != '{') {
+        return Err(FormatError::StrictStart { found });
+    }
+    if let Some(key) = &oddities.duplicate_key {
+        return Err(FormatError::StrictDuplicate { key: key.clone() });
+    }
+    if let Some((tensor, field)) = &oddities.unknown_field {
+        let (tensor, field) = (tensor.clone(), field.clone());
+        return Err(FormatError::StrictUnknownField { tensor, field });
+    }
+    Ok(())
+}
+
+/// Checks that the tensors fill the data section without hole or overlap, each with the size that
+/// its dtype and shape need, and returns them in the order of their bytes.
+fn validate(
+    raw: IndexMap<String, RawTensor<Vec<u64>>>,
+    data_start: u64,
+    file_len: u64,
+) -> Result<IndexMap<String, TensorInfo>, FormatError> {
+    let mut entries: Vec<_> = raw.into_iter().collect();
+    entries.sort_by(|(a_name, a), (b_name, b)| {
+        a.data_offsets.cmp(&b.data_offsets).then_with(|| a_name.cmp(b_name))
+    });
+    let mut tensors = IndexMap::with_capacity(entries.len());
+    let mut end_of_data = 0;
+    for (name, raw) in entries {
+        let info = validate_tensor(&name, raw, end_of_data)?;
+        end_of_data = info.range.end;
+        tensors.insert(name, info);
+    }
+    check_file_len(data_start.saturating_add(end_of_data), file_len)?;
+    Ok(tensors)
+}
+
+fn validate_tensor(
+    name: &str,
+    raw: RawTensor<Vec<u64>>,
+    expected_start: u64,
+) -> Result<TensorInfo, FormatError> {
+    let RawTensor { dtype, shape, data_offsets: (start, end) } = raw;
+    let tensor = || name.to_owned();
+    if start != expected_start {
+        return Err(FormatError::Offset {
+            tensor: tensor(),
+            expected: expected_start,
+            found: start,
+        });
+    }
+    let Some(found) = end.checked_sub(start) else {
+        return Err(FormatError::Backwards { tensor: tensor(), start, end });
+    };
+    match byte_len(dtype, &shape) {
+        Ok(expected) if expected == found => Ok(TensorInfo { dtype, shape, range: start..end }),
+        Ok(expected) => Err(FormatError::Size { tensor: tensor(), dtype, shape, expected, found }),
+        Err(NoSize::Overflow) => Err(FormatError::Overflow { tensor: tensor(), dtype, shape }),
+        Err(NoSize::PartOfAByte) => {
+            Err(FormatError::PartOfAByte { tensor: tensor(), dtype, shape })
+        }
+    }
+}
+
+fn check_file_len(expected: u64, found: u64) -> Result<(), FormatError> {
+    match found.cmp(&expected) {
+        Ordering::Less => Err(FormatError::Truncated { expected, found }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(FormatError::TrailingBytes { expected, found }),
+    }
+}

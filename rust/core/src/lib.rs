@@ -1,0 +1,51 @@
+//! The engine of windlass: safetensors checkpoints, read at the speed of the hardware.
+//!
+//! No Python, no torch, no printing. The way of a byte:
+//!
+//! 1. [`header`] and [`index`] turn bytes into validated tables (pure);
+//! 2. [`Checkpoint`] opens one file or many shards as one table name → place;
+//! 3. [`plan`] turns "these tensors" into merged, chunked reads (pure);
+//! 4. [`read`] carries the plan out on threads, straight into memory the caller owns.
+//!
+//! ```
+//! use windlass_core::{Checkpoint, Control, Dest, Job, ReadOptions, Strictness};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("model.safetensors");
+//! # let text = br#"{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}   "#;
+//! # let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+//! # bytes.extend_from_slice(text);
+//! # bytes.extend_from_slice(&[1, 2, 3, 4]);
+//! # std::fs::write(&path, bytes)?;
+//! let checkpoint = Checkpoint::open_file(&path, Strictness::Reference)?;
+//! let tensor = checkpoint.position("w")?;
+//!
+//! let mut memory = [0_u8; 4];
+//! let job = Job { tensor, start: 0, dest: Dest::from_slice(&mut memory) };
+//! checkpoint.read_into(vec![job], &ReadOptions::default(), &Control::default())?;
+//! assert_eq!(memory, [1, 2, 3, 4]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(missing_docs)]
+
+pub mod checkpoint;
+pub mod dtype;
+pub mod error;
+pub mod header;
+pub mod index;
+pub mod overlap;
+pub mod plan;
+pub mod read;
+pub mod sys;
+pub mod tensor;
+
+pub use checkpoint::{Checkpoint, Located, Shard};
+pub use dtype::Dtype;
+pub use error::{Error, FormatError, IndexError, Result};
+pub use header::{Header, Strictness};
+pub use index::Index;
+pub use read::{Control, Io, Job, ReadOptions, ReadStats};
+pub use sys::dest::Dest;
+pub use sys::mmap::Mapping;
+pub use tensor::TensorInfo;

@@ -1,0 +1,256 @@
+//! Views of shared memory → who writes which bytes, and what is covered without being written. Pure.
+//!
+//! Models tie parameters: two names for one tensor, or a view of it (transposed, reshaped,
+//! sliced). Given every view of one piece of memory, in model order, and which of the names a
+//! checkpoint holds, [`resolve`] answers for each name: is it loaded whole, is it overwritten by a
+//! later name, or, if the checkpoint lacks it, do the others cover its memory anyway?
+//!
+//! Exact to the byte for any strides, in O(runs log runs), where a view's *runs* are the
+//! contiguous pieces of its memory. A view of more than [`MAX_RUNS`] runs is taken as one piece
+//! from its first to its last byte and marked inexact; every answer that it touches errs to the
+//! safe side: `Missing` rather than `Covered`, `PartlyOverwritten` rather than `Overwritten`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Most contiguous pieces that a view is followed into (16 MiB of bookkeeping).
+pub const MAX_RUNS: u64 = 1 << 20;
+
+/// A strided view of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Address of the first element.
+    pub address: u64,
+    /// Length of each dimension.
+    pub shape: Vec<u64>,
+    /// Step of each dimension, in bytes.
+    pub strides: Vec<u64>,
+    /// Bytes of one element.
+    pub element_bytes: u64,
+}
+
+/// What becomes of one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Present, and no later name writes to its memory.
+    Kept,
+    /// Present, and later names write to part of its memory; `by` is the last of them.
+    PartlyOverwritten {
+        /// Position of the later name.
+        by: usize,
+    },
+    /// Present, and later names write to all of its memory.
+    Overwritten {
+        /// Position of the last name that writes to it.
+        by: usize,
+    },
+    /// Absent, and present names write to all of its memory.
+    Covered,
+    /// Absent, and some of its memory is written by nobody.
+    Missing,
+}
+
+/// Decides for each view, in model order, given which names are present in the checkpoint.
+///
+/// ```
+/// use windlass_core::overlap::{Outcome, View, resolve};
+/// let matrix = View { address: 64, shape: vec![2, 3], strides: vec![12, 4], element_bytes: 4 };
+/// let transposed = View { shape: vec![3, 2], strides: vec![4, 12], ..matrix.clone() };
+/// let outcomes = resolve(&[(matrix, true), (transposed, false)]);
+/// assert_eq!(outcomes, [Outcome::Kept, Outcome::Covered]);
+/// ```
+#[must_use]
+pub fn resolve(views: &[(View, bool)]) -> Vec<Outcome> {
+    let runs: Vec<Runs> = views.iter().map(|(view, _)| Runs::of(view)).collect();
+    let painted = paint(views, &runs);
+    views
+        .iter()
+        .enumerate()
+        .map(|(i, (_, present))| {
+            let summary = summarize(i, &runs, &painted);
+            if *present { summary.if_present() } else { summary.if_absent() }
+        })
+        .collect()
+}
+
+/// The contiguous pieces of a view, sorted and merged.
+struct Runs {
+    ranges: Vec<Range<u64>>,
+    /// Whether `ranges` is exactly the view's memory.
+    exact: bool,
+}
+
+impl Runs {
+    fn of(view: &View) -> Self {
+        let dims = view.shape.iter().copied().zip(view.strides.iter().copied());
+        let mut dims: Vec<(u64, u64)> = dims.filter(|&(len, _)| len != 1).collect();
+        if dims.iter().any(|&(len, _)| len == 0) {
+            return Self { ranges: Vec::new(), exact: true };
+        }
+        dims.retain(|&(_, stride)| stride != 0);
+        dims.sort_by_key(|&(_, stride)| stride);
+        let run_bytes = take_contiguous(view.element_bytes, &mut dims);
+        let count = dims.iter().try_fold(1_u64, |count, &(len, _)| count.checked_mul(len));
+        if count.is_none_or(|count| count > MAX_RUNS) {
+            let reach: u64 = dims.iter().map(|&(len, stride)| (len - 1) * stride).sum();
+            let whole = view.address..view.address + reach + run_bytes;
+            return Self { ranges: vec![whole], exact: false };
+        }
+        let mut starts = vec![view.address];
+        for (len, stride) in dims {
+            let step = |&start: &u64| (0..len).map(move |i| start + i * stride);
+            starts = starts.iter().flat_map(step).collect();
+        }
+        Self { ranges: merge(starts, run_bytes), exact: true }
+    }
+}
+
+/// Takes the dimensions that extend an element to one contiguous run off the front of `dims`
+/// (sorted by stride); returns the length of the run in bytes.
+fn take_contiguous(element_bytes: u64, dims: &mut Vec<(u64, u64)>) -> u64 {
+    let mut run = element_bytes;
+    while let Some(&(len, stride)) = dims.first() {
+        if stride > run {
+            break;
+        }
+        run += (len - 1) * stride;
+        dims.remove(0);
+    }
+    run
+}
+
+fn merge(mut starts: Vec<u64>, run_bytes: u64) -> Vec<Range<u64>> {
+    starts.sort_unstable();
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for start in starts {
+        match ranges.last_mut() {
+            Some(last) if start <= last.end => last.end = last.end.max(start + run_bytes),
+            _ => ranges.push(start..start + run_bytes),
+        }
+    }
+    ranges
+}
+
+/// Who wrote last, by start of range; ranges reach to the next key, `None` means nobody.
+type Painted = BTreeMap<u64, Option<usize>>;
+
+/// Lets every present view write its runs, in order: a sweep over all starts and ends that keeps
+/// the set of views open at each point; the latest of them is the last to write.
+fn paint(views: &[(View, bool)], runs: &[Runs]) -> Painted {
+    let mut events: Vec<(u64, bool, usize)> = Vec::new();
+    for (i, runs) in runs.iter().enumerate().filter(|&(i, _)| views[i].1) {
+        for range in &runs.ranges {
+            events.push((range.start, true, i));
+            events.push((range.end, false, i));
+        }
+    }
+    events.sort_unstable();
+    let mut open = BTreeSet::new();
+    let mut painted = Painted::new();
+    for (at, opens, i) in events {
+        if opens {
+            open.insert(i);
+        } else {
+            open.remove(&i);
+        }
+        painted.insert(at, open.last().copied());
+    }
+    painted
+}
+
+/// What a view finds in its own memory.
+#[derive(Default)]
+struct Summary {
+    /// The view has no memory at all.
+    empty: bool,
+    /// Some byte was last written by the view itself.
+    own: bool,
+    /// Some byte was written by nobody.
+    unwritten: bool,
+    /// The view, or one that wrote to it, is not known to the byte.
+    unsure: bool,
+    /// The latest other view that wrote last to some byte.
+    other: Option<usize>,
+}
+
+fn summarize(i: usize, runs: &[Runs], painted: &Painted) -> Summary {
+    let Runs { ranges, exact } = &runs[i];
+    let mut summary = Summary { empty: ranges.is_empty(), unsure: !exact, ..Summary::default() };
+    for range in ranges {
+        let before = painted.range(..=range.start).next_back().and_then(|(_, &writer)| writer);
+        let within = painted.range(range.start + 1..range.end).map(|(_, &writer)| writer);
+        for writer in std::iter::once(before).chain(within) {
+            match writer {
+                None => summary.unwritten = true,
+                Some(writer) if writer == i => summary.own = true,
+                Some(writer) => {
+                    summary.other = summary.other.max(Some(writer));
+                    summary.unsure |= !runs[writer].exact;
+                }
+            }
+        }
+    }
+    summary
+}
+
+impl Summary {
+    fn if_present(&self) -> Outcome {
+        match self.other {
+            None => Outcome::Kept,
+            Some(by) if self.own || self.unsure => Outcome::PartlyOverwritten { by },
+            Some(by) => Outcome::Overwritten { by },
+        }
+    }
+
+    fn if_absent(&self) -> Outcome {
+        if self.empty || self.unwritten || self.unsure {
+            Outcome::Missing
+        } else {
+            Outcome::Covered
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(address: u64, dims: &[(u64, u64)]) -> View {
+        let (shape, strides) = dims.iter().copied().unzip();
+        View { address, shape, strides, element_bytes: 1 }
+    }
+
+    #[test]
+    fn the_same_view_twice_goes_to_the_later_name() {
+        let row = view(10, &[(4, 1)]);
+        let outcomes = resolve(&[(row.clone(), true), (row, true)]);
+        assert_eq!(outcomes, [Outcome::Overwritten { by: 1 }, Outcome::Kept]);
+    }
+
+    #[test]
+    fn two_halves_cover_the_whole() {
+        let (left, right) = (view(0, &[(8, 4), (2, 1)]), view(2, &[(8, 4), (2, 1)]));
+        let whole = view(0, &[(8, 4), (4, 1)]);
+        let all = [(left.clone(), true), (right, true), (whole.clone(), false)];
+        assert_eq!(resolve(&all)[2], Outcome::Covered);
+        assert_eq!(resolve(&[(left, true), (whole, false)])[1], Outcome::Missing);
+    }
+
+    #[test]
+    fn an_empty_view_is_missing_when_absent_and_kept_when_present() {
+        let empty = view(0, &[(0, 1)]);
+        let around = view(0, &[(4, 1)]);
+        let outcomes = resolve(&[(around, true), (empty.clone(), false), (empty, true)]);
+        assert_eq!(outcomes[1..], [Outcome::Missing, Outcome::Kept]);
+    }
+
+    #[test]
+    fn a_view_of_too_many_pieces_errs_to_the_safe_side() {
+        let scattered = view(0, &[(MAX_RUNS + 1, 2)]);
+        let between = view(1, &[(1, 1)]);
+        let views = [(between.clone(), true), (scattered, true), (between, false)];
+        let outcomes = resolve(&views);
+        assert_eq!(outcomes[0], Outcome::PartlyOverwritten { by: 1 });
+        assert_eq!(outcomes[2], Outcome::Missing);
+    }
+}

@@ -1,0 +1,214 @@
+//! Carries out a [`ReadPlan`](crate::plan::ReadPlan): bytes of shards into memory of the caller.
+//!
+//! A [`Backend`] knows one way of getting bytes out of a file; everything else (threads, errors,
+//! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
+//! bytes; which one ran is told by [`ReadStats`].
+
+mod mapped;
+pub mod pool;
+mod positional;
+
+pub use pool::Control;
+
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::error::{Error, Result};
+use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
+use crate::sys::dest::Dest;
+use std::io;
+
+/// Which way bytes are fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Io {
+    /// Whatever is best here; at present always [`Io::Buffered`].
+    #[default]
+    Auto,
+    /// Copied out of a memory map.
+    Mapped,
+    /// Read at a position through the page cache.
+    Buffered,
+}
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Reader threads; 0 means [`default_threads`].
+    pub threads: usize,
+    /// Which way.
+    pub io: Io,
+    /// How to cut and merge.
+    pub plan: PlanOptions,
+}
+
+/// Threads for reading when the caller names no number.
+///
+/// At least 4, because a cold disk wants several requests at once even where there are fewer
+/// cores; at most 16, beyond which memory bandwidth is spent.
+#[must_use]
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from).clamp(4, 16)
+}
+
+/// One destination to be filled.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Position of the tensor in the checkpoint.
+    pub tensor: usize,
+    /// First byte wanted, counted from the start of the tensor.
+    pub start: u64,
+    /// Memory to fill; its length says how many bytes are wanted.
+    pub dest: Dest<'a>,
+}
+
+/// What a read did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadStats {
+    /// Bytes delivered.
+    pub bytes: u64,
+    /// Reads carried out.
+    pub reads: usize,
+    /// Threads that carried them out.
+    pub threads: usize,
+    /// The backend: `"mapped"` or `"buffered"`.
+    pub backend: &'static str,
+}
+
+/// One way of getting bytes out of shard files.
+pub trait Backend: Sync {
+    /// The name that [`ReadStats`] gives.
+    fn name(&self) -> &'static str;
+
+    /// Opens a shard for one worker.
+    ///
+    /// # Errors
+    /// Whatever opening meets, and [`Error::Replaced`] when it is not the file whose header was read.
+    fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>>;
+}
+
+/// A shard opened by one worker.
+pub trait ShardReader {
+    /// Fills `dests`, one after another, from `offset` of the file on.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
+    fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
+}
+
+fn backend(io: Io) -> &'static dyn Backend {
+    match io {
+        Io::Auto | Io::Buffered => &positional::Positional,
+        Io::Mapped => &mapped::Mapped,
+    }
+}
+
+impl Checkpoint {
+    /// Plans reading of these jobs.
+    ///
+    /// # Errors
+    /// [`Error::RangeOutside`] when a job wants more than its tensor has.
+    pub fn plan(&self, jobs: &[Job<'_>], options: &PlanOptions) -> Result<ReadPlan> {
+        let wants: Vec<Want> = jobs.iter().map(|job| self.want(job)).collect::<Result<_>>()?;
+        Ok(plan_reads(&wants, options))
+    }
+
+    /// Fills every job's destination.
+    ///
+    /// # Errors
+    /// The first error any worker met; destinations then hold an unspecified part of the bytes.
+    pub fn read_into(
+        &self,
+        jobs: Vec<Job<'_>>,
+        options: &ReadOptions,
+        control: &Control,
+    ) -> Result<ReadStats> {
+        let plan = self.plan(&jobs, &options.plan)?;
+        let (bytes, reads) = (plan.bytes, plan.reads.len());
+        let backend = backend(options.io);
+        let threads = match options.threads {
+            0 => default_threads(),
+            threads => threads,
+        };
+        let threads = threads.min(reads).max(1);
+        pool::run(threads, tasks(plan, jobs), control, || Worker::new(self, backend), Worker::run)?;
+        Ok(ReadStats { bytes, reads, threads, backend: backend.name() })
+    }
+
+    fn want(&self, job: &Job<'_>) -> Result<Want> {
+        let (name, tensor) = self.tensor(job.tensor);
+        let byte_len = tensor.file_range.end - tensor.file_range.start;
+        let end = job.start.saturating_add(job.dest.len() as u64);
+        if end > byte_len {
+            let (tensor, start) = (name.to_owned(), job.start);
+            return Err(Error::RangeOutside { tensor, start, end, byte_len });
+        }
+        let start = tensor.file_range.start;
+        Ok(Want { shard: tensor.shard, range: start + job.start..start + end })
+    }
+}
+
+/// A read together with the memory it fills; `None` stands for a gap.
+struct Task<'a> {
+    shard: usize,
+    offset: u64,
+    pieces: Vec<(usize, Option<Dest<'a>>)>,
+}
+
+/// Deals the destinations out to the reads of the plan.
+fn tasks(plan: ReadPlan, jobs: Vec<Job<'_>>) -> Vec<Task<'_>> {
+    let mut dests: Vec<Dest<'_>> = jobs.into_iter().map(|job| job.dest).collect();
+    plan.reads.into_iter().map(|read| task(read, &mut dests)).collect()
+}
+
+fn task<'a>(read: Read, dests: &mut [Dest<'a>]) -> Task<'a> {
+    let deal = |piece: Piece| {
+        let len = usize::try_from(piece.len).expect("no piece is longer than a chunk");
+        match piece.target {
+            Target::Gap => (len, None),
+            Target::Want(position) => (len, Some(dests[position].split_off_front(len))),
+        }
+    };
+    Task {
+        shard: read.shard,
+        offset: read.offset,
+        pieces: read.pieces.into_iter().map(deal).collect(),
+    }
+}
+
+/// One thread's state: the shard it has open.
+struct Worker<'a> {
+    checkpoint: &'a Checkpoint,
+    backend: &'static dyn Backend,
+    open: Option<(usize, Box<dyn ShardReader>)>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(checkpoint: &'a Checkpoint, backend: &'static dyn Backend) -> Self {
+        Self { checkpoint, backend, open: None }
+    }
+
+    fn run(&mut self, task: Task<'_>, control: &Control) -> Result<()> {
+        let shard = &self.checkpoint.shards()[task.shard];
+        let reader = match &mut self.open {
+            Some((position, reader)) if *position == task.shard => reader,
+            open => &mut open.insert((task.shard, self.backend.open(shard)?)).1,
+        };
+        let gaps = task.pieces.iter().filter(|(_, dest)| dest.is_none()).map(|(len, _)| *len).sum();
+        let mut scratch = vec![0; gaps];
+        let mut dests = destinations(task.pieces, &mut scratch);
+        let wanted = dests.iter().map(|dest| dest.len() as u64).sum::<u64>() - gaps as u64;
+        reader
+            .read(task.offset, &mut dests)
+            .map_err(|error| self.checkpoint.read_error(task.shard, task.offset, error))?;
+        control.add_bytes(wanted);
+        Ok(())
+    }
+}
+
+/// Gives every gap its own part of `scratch`.
+fn destinations<'a>(
+    pieces: Vec<(usize, Option<Dest<'a>>)>,
+    scratch: &'a mut [u8],
+) -> Vec<Dest<'a>> {
+    let mut scratch = Dest::from_slice(scratch);
+    let place = |(len, dest): (_, Option<_>)| dest.unwrap_or_else(|| scratch.split_off_front(len));
+    pieces.into_iter().map(place).collect()
+}

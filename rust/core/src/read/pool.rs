@@ -1,0 +1,165 @@
+//! Scoped threads over a queue: the first error wins, a cancelled queue empties at once.
+
+use crate::error::{Error, Result};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The caller's hold on running work: stop it, or see how far it is.
+#[derive(Debug, Default)]
+pub struct Control {
+    cancelled: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl Control {
+    /// Asks the work to stop; it does so at the next task.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the work was asked to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Bytes delivered so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_bytes(&self, count: u64) {
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Runs `work` for every task, on `threads` threads, each with its own `start()` state.
+///
+/// One thread, or one task, runs on the caller's own thread.
+///
+/// # Errors
+/// The first error of any task; the tasks behind it are dropped. [`Error::Cancelled`] when
+/// `control` was cancelled, [`Error::Panicked`] when a worker panicked.
+pub fn run<Task: Send, State>(
+    threads: usize,
+    tasks: Vec<Task>,
+    control: &Control,
+    start: impl Fn() -> State + Sync,
+    work: impl Fn(&mut State, Task, &Control) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = threads.min(tasks.len());
+    let queue = Queue { tasks: Mutex::new(tasks.into_iter()), failure: Mutex::new(None) };
+    let drain = || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| queue.drain(control, &start, &work)));
+        if let Err(payload) = outcome {
+            queue.fail(Error::Panicked { message: panic_message(payload.as_ref()) });
+        }
+    };
+    if threads <= 1 {
+        drain();
+    } else {
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(drain))));
+    }
+    queue.into_result()
+}
+
+struct Queue<Task> {
+    tasks: Mutex<std::vec::IntoIter<Task>>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl<Task> Queue<Task> {
+    fn drain<State>(
+        &self,
+        control: &Control,
+        start: &impl Fn() -> State,
+        work: &impl Fn(&mut State, Task, &Control) -> Result<()>,
+    ) {
+        let mut state = start();
+        while let Some(task) = self.next() {
+            if control.is_cancelled() {
+                return self.fail(Error::Cancelled);
+            }
+            if let Err(error) = work(&mut state, task, control) {
+                return self.fail(error);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Task> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    /// Keeps the first error and empties the queue.
+    fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        *tasks = Vec::new().into_iter();
+    }
+
+    fn into_result(self) -> Result<()> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(threads: usize, fail_at: Option<u64>) -> (Result<()>, u64) {
+        let control = Control::default();
+        let work = |(): &mut (), task: u64, control: &Control| {
+            if fail_at == Some(task) {
+                return Err(Error::Cancelled);
+            }
+            control.add_bytes(task);
+            Ok(())
+        };
+        let result = run(threads, (0..1000).collect(), &control, || (), work);
+        (result, control.bytes())
+    }
+
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [0, 1, 3, 8] {
+            let (result, bytes) = sum(threads, None);
+            assert!(result.is_ok());
+            assert_eq!(bytes, 999 * 1000 / 2, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn an_error_drops_the_rest() {
+        for threads in [1, 4] {
+            let (result, bytes) = sum(threads, Some(0));
+            assert!(result.is_err());
+            assert!(bytes < 999 * 1000 / 2, "{threads} threads went on");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_queue_does_nothing() {
+        let control = Control::default();
+        control.cancel();
+        let work = |(): &mut (), (), _: &Control| panic!("must not run");
+        let result = run(2, vec![(), ()], &control, || (), work);
+        assert!(matches!(result, Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        for threads in [1, 2] {
+            let work = |(): &mut (), task: u8, _: &Control| panic!("task {task}");
+            let result = run(threads, vec![1, 1], &Control::default(), || (), work);
+            assert!(matches!(result, Err(Error::Panicked { message }) if message == "task 1"));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Positional reads (`preadv`) through the page cache: the portable backend.
+
+use super::{Backend, ShardReader};
+use crate::checkpoint::Shard;
+use crate::error::Result;
+use crate::sys::dest::Dest;
+use crate::sys::file::{read_at, reopen};
+use std::fs::File;
+use std::io;
+
+pub(super) struct Positional;
+
+impl Backend for Positional {
+    fn name(&self) -> &'static str {
+        "buffered"
+    }
+
+    fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
+        Ok(Box::new(OpenFile(reopen(&shard.path, &shard.identity)?)))
+    }
+}
+
+struct OpenFile(File);
+
+impl ShardReader for OpenFile {
+    fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {
+        read_at(&self.0, offset, dests)
+    }
+}

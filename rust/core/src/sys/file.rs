@@ -1,0 +1,133 @@
+//! Opening regular files without hanging, and reading them at a position.
+
+use super::dest::Dest;
+use crate::error::{Error, Result};
+use std::fmt;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Most buffers that one [`read_at`] takes (`IOV_MAX` on Linux and macOS).
+pub const MAX_BUFFERS: usize = 1024;
+
+/// What tells one file, and one state of it, from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+    /// Size in bytes.
+    pub len: u64,
+    modified: (i64, i64),
+}
+
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl fmt::Display for FileIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanoseconds) = self.modified;
+        write!(f, "{} bytes, inode {}, ", self.len, self.inode)?;
+        write!(f, "modified at {seconds}.{nanoseconds:09}")
+    }
+}
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+/// What the system says, or [`Error::NotAFile`]. A FIFO is refused rather than waited for.
+pub fn open_regular(path: &Path) -> Result<(File, FileIdentity)> {
+    // O_NONBLOCK changes nothing for regular files and keeps a FIFO from blocking the open.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| Error::io(path, "opening", error))?;
+    let metadata = file.metadata().map_err(|error| Error::io(path, "stat", error))?;
+    match kind_of(metadata.file_type()) {
+        None => Ok((file, FileIdentity::of(&metadata))),
+        Some(kind) => Err(Error::NotAFile { path: path.to_owned(), kind }),
+    }
+}
+
+/// Opens a file that was opened before, and makes sure that it is still the same.
+///
+/// # Errors
+/// Those of [`open_regular`], and [`Error::Replaced`].
+pub fn reopen(path: &Path, expected: &FileIdentity) -> Result<File> {
+    let (file, found) = open_regular(path)?;
+    if found == *expected {
+        return Ok(file);
+    }
+    let (expected, found) = (expected.to_string(), found.to_string());
+    Err(Error::Replaced { path: path.to_owned(), expected, found })
+}
+
+fn kind_of(file_type: FileType) -> Option<&'static str> {
+    match file_type {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("folder"),
+        kind if kind.is_fifo() => Some("FIFO"),
+        kind if kind.is_socket() => Some("socket"),
+        _ => Some("device"),
+    }
+}
+
+/// Fills `dests`, one after another, from `offset` on.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
+pub fn read_at(file: &File, mut offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {
+    let mut first = skip_filled(dests, 0, 0);
+    while first < dests.len() {
+        let count = read_some(file, offset, &dests[first..])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        offset += count as u64;
+        first = skip_filled(dests, first, count);
+    }
+    Ok(())
+}
+
+/// Takes `count` filled bytes off the front; returns the first destination with room left.
+fn skip_filled(dests: &mut [Dest<'_>], mut first: usize, mut count: usize) -> usize {
+    while let Some(dest) = dests.get_mut(first) {
+        let filled = dest.split_off_front(count.min(dest.len()));
+        count -= filled.len();
+        if !dest.is_empty() {
+            break;
+        }
+        first += 1;
+    }
+    first
+}
+
+/// One system call; returns how many bytes it read. Retries when a signal interrupts it.
+fn read_some(file: &File, offset: u64, dests: &[Dest<'_>]) -> io::Result<usize> {
+    let buffers: Vec<_> = dests.iter().take(MAX_BUFFERS).map(Dest::as_iovec).collect();
+    let buffer_count = libc::c_int::try_from(buffers.len()).expect("at most MAX_BUFFERS");
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    loop {
+        // SAFETY: `buffers` describes `Dest`s, each writable for its length and held by us alone
+        // (the contract of `Dest::from_raw`); the descriptor is open as long as `file` lives.
+        let count =
+            unsafe { libc::preadv(file.as_raw_fd(), buffers.as_ptr(), buffer_count, offset) };
+        if let Ok(count) = usize::try_from(count) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The operating system's side: the only `unsafe` code of this crate.
+
+#![allow(unsafe_code)]
+
+pub mod dest;
+pub mod file;
+pub mod mmap;
