@@ -92,7 +92,7 @@ impl Checkpoint {
     /// Whatever opening meets; [`Error::Index`] and [`Error::Format`]; and where index and headers
     /// disagree, [`Error::ListedButAbsent`] or [`Error::InTwoShards`].
     pub fn open_index(path: &Path, strictness: Strictness, control: &Control) -> Result<Self> {
-        let index = read_index(path)?;
+        let index = Index::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let opened =
             read_shards(folder, &index, strictness, control).map_err(|error| match error {
@@ -209,14 +209,6 @@ impl Checkpoint {
 fn locate(shard: usize, data_start: u64, info: TensorInfo) -> Located {
     let TensorInfo { dtype, shape, range } = info;
     Located { shard, dtype, shape, file_range: data_start + range.start..data_start + range.end }
-}
-
-fn read_index(path: &Path) -> Result<Index> {
-    let (mut file, identity) = open_regular(path)?;
-    let mut text = Vec::with_capacity(usize::try_from(identity.len).unwrap_or(0));
-    io::Read::read_to_end(&mut file, &mut text)
-        .map_err(|error| Error::io(path, "reading", error))?;
-    Index::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })
 }
 
 /// Reads the headers of all shards, several at a time.

@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Dtype {
     }
 }
 
-/// Reads `"F32"` and, as the reference parser does, `{"F32": null}` and `{"F32": {}}`.
+/// Reads `"F32"` and, as the reference parser does, `{"F32": null}`.
 struct DtypeVisitor;
 
 impl<'de> Visitor<'de> for DtypeVisitor {
@@ -98,42 +98,12 @@ impl<'de> Visitor<'de> for DtypeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dtype, A::Error> {
-        let Some((dtype, Nothing)) = map.next_entry()? else {
+        let Some((dtype, ())) = map.next_entry()? else {
             return Err(de::Error::invalid_length(0, &self));
         };
         match map.next_key::<Dtype>()? {
             None => Ok(dtype),
             Some(_) => Err(de::Error::invalid_length(2, &self)),
-        }
-    }
-}
-
-/// `null` or an empty map.
-struct Nothing;
-
-impl<'de> Deserialize<'de> for Nothing {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NothingVisitor)
-    }
-}
-
-struct NothingVisitor;
-
-impl<'de> Visitor<'de> for NothingVisitor {
-    type Value = Nothing;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("null")
-    }
-
-    fn visit_unit<E>(self) -> Result<Nothing, E> {
-        Ok(Nothing)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Nothing, A::Error> {
-        match map.next_key::<String>()? {
-            None => Ok(Nothing),
-            Some(_) => Err(de::Error::invalid_length(1, &self)),
         }
     }
 }

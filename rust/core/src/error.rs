@@ -296,6 +296,16 @@ pub enum Error {
         /// Bytes of the destination.
         found: u64,
     },
+    /// Names, destinations and starts that do not pair up.
+    #[error("expected as many destinations (and starts) as names: {names} names, {dests} destinations{}", and_starts(*.starts))]
+    UnequalLists {
+        /// Number of names.
+        names: usize,
+        /// Number of destinations.
+        dests: usize,
+        /// Number of starts, if any were given.
+        starts: Option<usize>,
+    },
     /// A byte range outside its tensor.
     #[error("tensor `{tensor}`: bytes {start}..{end} are outside its {byte_len} bytes")]
     RangeOutside {
@@ -321,6 +331,10 @@ pub enum Error {
 
 fn listed_in(index: Option<&Path>) -> String {
     index.map_or_else(String::new, |index| format!(" (listed in `{}`)", index.display()))
+}
+
+fn and_starts(starts: Option<usize>) -> String {
+    starts.map_or_else(String::new, |starts| format!(", {starts} starts"))
 }
 
 fn at_tensor(tensor: Option<&str>) -> String {

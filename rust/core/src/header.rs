@@ -103,6 +103,7 @@ impl Header {
     /// # Ok::<(), windlass_core::FormatError>(())
     /// ```
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; PREFIX_BYTES];
         serde_json::to_writer(&mut bytes, self).expect("a map with text keys, written to memory");

@@ -1,12 +1,15 @@
-//! `model.safetensors.index.json` ↔ [`Index`]: which shard holds which tensor. Pure.
+//! `model.safetensors.index.json` ↔ [`Index`]: which shard holds which tensor.
 
-use crate::error::IndexError;
+use crate::error::{Error, IndexError};
+use crate::sys::file::open_regular;
 use indexmap::{IndexMap, IndexSet};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
 
 /// A parsed index, in file order.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,17 @@ impl Index {
             index.insert(tensor, shard)?;
         }
         Ok(index)
+    }
+
+    /// Reads and parses an index file, of any size.
+    ///
+    /// # Errors
+    /// Whatever opening meets, and [`Error::Index`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let (mut file, identity) = open_regular(path)?;
+        let mut text = Vec::with_capacity(usize::try_from(identity.len).unwrap_or(0));
+        file.read_to_end(&mut text).map_err(|error| Error::io(path, "reading", error))?;
+        Self::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })
     }
 
     fn insert(&mut self, tensor: String, shard: Cow<'_, str>) -> Result<(), IndexError> {

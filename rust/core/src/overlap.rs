@@ -161,11 +161,9 @@ fn paint(views: &[(View, bool)], runs: &[Runs]) -> Painted {
 /// What a view finds in its own memory.
 #[derive(Default)]
 struct Summary {
-    /// The view has no memory at all.
-    empty: bool,
     /// Some byte was last written by the view itself.
     own: bool,
-    /// Some byte was written by nobody.
+    /// Some byte was written by nobody, or there is no byte.
     unwritten: bool,
     /// The view, or one that wrote to it, is not known to the byte.
     unsure: bool,
@@ -175,7 +173,8 @@ struct Summary {
 
 fn summarize(i: usize, runs: &[Runs], painted: &Painted) -> Summary {
     let Runs { ranges, exact } = &runs[i];
-    let mut summary = Summary { empty: ranges.is_empty(), unsure: !exact, ..Summary::default() };
+    let mut summary =
+        Summary { unwritten: ranges.is_empty(), unsure: !exact, ..Summary::default() };
     for range in ranges {
         let before = painted.range(..=range.start).next_back().and_then(|(_, &writer)| writer);
         let within = painted.range(range.start + 1..range.end).map(|(_, &writer)| writer);
@@ -203,11 +202,7 @@ impl Summary {
     }
 
     fn if_absent(&self) -> Outcome {
-        if self.empty || self.unwritten || self.unsure {
-            Outcome::Missing
-        } else {
-            Outcome::Covered
-        }
+        if self.unwritten || self.unsure { Outcome::Missing } else { Outcome::Covered }
     }
 }
 

@@ -88,6 +88,9 @@ pub struct ReadPlan {
 
 /// Plans the reading of `wants`. The pieces of one want appear in the order of its bytes.
 ///
+/// # Panics
+/// When `chunk_bytes` is 0.
+///
 /// ```
 /// use windlass_core::plan::{PlanOptions, Want, plan_reads};
 /// let wants = [Want { shard: 0, range: 8..12 }, Want { shard: 0, range: 0..8 }];
@@ -105,6 +108,9 @@ pub fn plan_reads(wants: &[Want], options: &PlanOptions) -> ReadPlan {
         planner.add(i, &wants[i]);
         bytes += wants[i].range.end - wants[i].range.start;
     }
+    // Wants that overlap leave reads out of order. No read leaves its chunk and a want has one
+    // piece per chunk, so sorting keeps the pieces of a want in order.
+    planner.reads.sort_by_key(|read| (read.shard, read.offset));
     ReadPlan { reads: planner.reads, bytes }
 }
 

@@ -1,1 +1,28 @@
-//! placeholder
+//! `windlass._rust`: the engine as Python sees it. Translation only; see `_rust.pyi` for the manual.
+
+mod buffer;
+mod checkpoint;
+mod detach;
+mod dtypes;
+mod errors;
+mod overlap;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _rust {
+    #[pymodule_export]
+    use super::buffer::PyMapping;
+    #[pymodule_export]
+    use super::checkpoint::{PyCheckpoint, read_index};
+    #[pymodule_export]
+    use super::overlap::resolve_overlaps;
+
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("DTYPES", dtypes::table(module.py())?)
+    }
+}

@@ -10,7 +10,7 @@ mod positional;
 
 pub use pool::Control;
 
-use crate::checkpoint::{Checkpoint, Shard};
+use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::{Error, Result};
 use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use crate::sys::dest::Dest;
@@ -93,7 +93,9 @@ pub trait ShardReader {
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
 }
 
-fn backend(io: Io) -> &'static dyn Backend {
+/// The backend of that name.
+#[must_use]
+pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
         Io::Auto | Io::Buffered => &positional::Positional,
         Io::Mapped => &mapped::Mapped,
@@ -101,6 +103,40 @@ fn backend(io: Io) -> &'static dyn Backend {
 }
 
 impl Checkpoint {
+    /// Pairs names with destinations. Without `starts`, every destination takes its whole tensor
+    /// and must have that size; with them, each takes its own length from that byte on.
+    ///
+    /// # Errors
+    /// [`Error::TensorNotFound`], [`Error::DestinationSize`], or [`Error::UnequalLists`].
+    pub fn jobs<'a>(
+        &self,
+        names: &[impl AsRef<str>],
+        dests: Vec<Dest<'a>>,
+        starts: Option<&[u64]>,
+    ) -> Result<Vec<Job<'a>>> {
+        if names.len() != dests.len() || starts.is_some_and(|starts| starts.len() != names.len()) {
+            let starts = starts.map(<[u64]>::len);
+            return Err(Error::UnequalLists { names: names.len(), dests: dests.len(), starts });
+        }
+        let pair = |(i, (name, dest)): (usize, (_, Dest<'a>))| {
+            let name: &str = AsRef::as_ref(name);
+            let tensor = self.position(name)?;
+            if starts.is_none() {
+                check_whole(name, self.tensor(tensor).1, &dest)?;
+            }
+            Ok(Job { tensor, start: starts.map_or(0, |starts| starts[i]), dest })
+        };
+        names.iter().zip(dests).enumerate().map(pair).collect()
+    }
+
+    /// Plans reading of every tensor.
+    #[must_use]
+    pub fn plan_all(&self, options: &PlanOptions) -> ReadPlan {
+        let want =
+            |tensor: &Located| Want { shard: tensor.shard, range: tensor.file_range.clone() };
+        plan_reads(&self.tensors().values().map(want).collect::<Vec<_>>(), options)
+    }
+
     /// Plans reading of these jobs.
     ///
     /// # Errors
@@ -120,9 +156,22 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
+        self.read_with(backend(options.io), jobs, options, control)
+    }
+
+    /// Fills every job's destination by a backend of the caller's; `options.io` is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read_into`].
+    pub fn read_with(
+        &self,
+        backend: &dyn Backend,
+        jobs: Vec<Job<'_>>,
+        options: &ReadOptions,
+        control: &Control,
+    ) -> Result<ReadStats> {
         let plan = self.plan(&jobs, &options.plan)?;
         let (bytes, reads) = (plan.bytes, plan.reads.len());
-        let backend = backend(options.io);
         let threads = match options.threads {
             0 => default_threads(),
             threads => threads,
@@ -143,6 +192,15 @@ impl Checkpoint {
         let start = tensor.file_range.start;
         Ok(Want { shard: tensor.shard, range: start + job.start..start + end })
     }
+}
+
+fn check_whole(name: &str, tensor: &Located, dest: &Dest<'_>) -> Result<()> {
+    let expected = tensor.file_range.end - tensor.file_range.start;
+    let found = dest.len() as u64;
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::DestinationSize { tensor: name.to_owned(), expected, found })
 }
 
 /// A read together with the memory it fills; `None` stands for a gap.
@@ -176,12 +234,12 @@ fn task<'a>(read: Read, dests: &mut [Dest<'a>]) -> Task<'a> {
 /// One thread's state: the shard it has open.
 struct Worker<'a> {
     checkpoint: &'a Checkpoint,
-    backend: &'static dyn Backend,
+    backend: &'a dyn Backend,
     open: Option<(usize, Box<dyn ShardReader>)>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(checkpoint: &'a Checkpoint, backend: &'static dyn Backend) -> Self {
+    fn new(checkpoint: &'a Checkpoint, backend: &'a dyn Backend) -> Self {
         Self { checkpoint, backend, open: None }
     }
 

@@ -1,0 +1,49 @@
+"""Checkpoint I/O for PyTorch: fast, exact, and nothing is ever lost.
+
+Importing this module loads neither torch nor numpy; the functions that need one load it when they
+are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from windlass import errors
+from windlass._rust import __version__
+from windlass.checkpoint import Checkpoint, TensorInfo
+from windlass.errors import *  # noqa: F403  (the list is errors.__all__)
+
+if TYPE_CHECKING:
+    from windlass.safe import safe_open
+    from windlass.torch import load_file, load_sharded_checkpoint
+
+#: Public name → module that defines it, imported on first use.
+_LAZY = {
+    "load_file": "windlass.torch",
+    "load_sharded_checkpoint": "windlass.torch",
+    "safe_open": "windlass.safe",
+}
+
+__all__ = [  # noqa: PLE0604  (errors.__all__ is a list of names)
+    "Checkpoint",
+    "TensorInfo",
+    "__version__",
+    "load_file",
+    "load_sharded_checkpoint",
+    "safe_open",
+    *errors.__all__,
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

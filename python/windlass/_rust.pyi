@@ -1,0 +1,122 @@
+"""The engine: opened checkpoints, and bytes read straight into memory of the caller.
+
+Everything here raises classes of `windlass.errors`. Work that touches a disk releases the GIL;
+work that can take long answers Ctrl-C within 100 ms and calls `progress(bytes_so_far)` about
+every 50 ms, from the calling thread.
+"""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from types import CapsuleType
+from typing import Literal, TypedDict, final
+
+from typing_extensions import Buffer
+
+__version__: str
+
+#: Every dtype of the format, by header name: bits per element.
+DTYPES: dict[str, int]
+
+class ReadStats(TypedDict):
+    """What a read did."""
+
+    bytes: int
+    reads: int
+    threads: int
+    backend: str
+
+@final
+class Mapping:
+    """A shard file in memory: private, writable, zero-copy; exports the buffer protocol.
+
+    Writing to it changes memory and never the file. It lives as long as anything looks into it.
+    """
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Checkpoint:
+    """An opened checkpoint: all headers read and checked, no tensor touched, no file held open.
+
+    Tensors stand in index order, or for a single file in the order of their bytes.
+    """
+
+    @staticmethod
+    def open_file(path: str | PathLike[str], strict_format: bool) -> Checkpoint:
+        """Open a single safetensors file."""
+
+    @staticmethod
+    def open_index(path: str | PathLike[str], strict_format: bool) -> Checkpoint:
+        """Open an index and all its shards; index and headers must agree."""
+
+    def __len__(self) -> int: ...
+    def __contains__(self, name: str, /) -> bool: ...
+    def names(self) -> list[str]:
+        """Return all names, in order."""
+
+    def info(self, name: str) -> tuple[str, tuple[int, ...], int, int, int]:
+        """Return dtype, shape, position of the shard, start and end within its file."""
+
+    def infos(self) -> list[tuple[str, tuple[int, ...], int, int, int]]:
+        """Return `info` of every tensor, in the order of `names`."""
+
+    def shard_names(self) -> list[str]:
+        """Return the files, in the order of their first mention."""
+
+    def shard_metadata(self, shard: int) -> dict[str, str] | None:
+        """Return the `__metadata__` of a shard, in file order."""
+
+    def index_metadata(self) -> str | None:
+        """Return the JSON text of the index's `metadata`."""
+
+    def unlisted(self) -> list[tuple[str, str]]:
+        """Return `(tensor, shard)` for tensors that no index entry names."""
+
+    def plan(self) -> tuple[int, int]:
+        """Plan reading every tensor; return the number of reads and of bytes."""
+
+    def map_shard(self, shard: int) -> Mapping:
+        """Map a shard, after checking that it is still the file whose header was read."""
+
+    def read_into(
+        self,
+        names: Sequence[str],
+        destinations: Sequence[Buffer | CapsuleType],
+        starts: Sequence[int] | None = None,
+        *,
+        threads: int,
+        io: str,
+        progress: Callable[[int], object] | None = None,
+    ) -> ReadStats:
+        """Fill destinations with the bytes of tensors.
+
+        Args:
+            names: one tensor for each destination.
+            destinations: writable, C-contiguous host memory: an object with the buffer protocol,
+                or a DLPack capsule.
+            starts: first byte wanted of each tensor; the destination's size says how many. Without
+                it every destination takes the whole tensor and must have its size.
+            threads: reader threads; 0 leaves the number to the engine.
+            io: `"auto"`, `"mapped"` or `"buffered"`.
+            progress: called with the number of bytes delivered so far.
+
+        """
+
+def read_index(path: str | PathLike[str]) -> tuple[dict[str, str], list[str]]:
+    """Return weight map and shard names of an index, without opening a shard."""
+
+def resolve_overlaps(
+    views: Sequence[tuple[int, Sequence[int], Sequence[int], int, bool]],
+) -> list[
+    tuple[
+        Literal["kept", "partly overwritten", "overwritten", "covered", "missing"],
+        int | None,
+    ]
+]:
+    """Judge views of shared memory, given in model order.
+
+    Each view is `(address, shape, strides in bytes, bytes per element, present in the
+    checkpoint)`. A present view is kept, or (partly) overwritten by the later view of that
+    position; an absent one is covered by present views, or missing.
+    """

@@ -1,0 +1,106 @@
+"""One safetensors file → arrays of a framework: mapped views, or memory of their own.
+
+A framework is an `Adapter`: three functions that its module gives (`windlass.torch.tensors`,
+`windlass.numpy`). Everything else is the same for all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from windlass import _rust
+from windlass.checkpoint import TensorInfo
+from windlass.progress import track
+from windlass.quiet import paused_gc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CapsuleType
+
+    from typing_extensions import Buffer
+
+    from windlass.types import Io, Memory, PathLike, Progress
+
+Array = TypeVar("Array")
+
+
+class Adapter(Protocol[Array]):
+    """What a framework must say about its arrays."""
+
+    def view(self, name: str, info: TensorInfo, mapping: _rust.Mapping) -> Array:
+        """Return an array over the tensor's bytes in `mapping`, with a storage of its own."""
+
+    def empty(self, name: str, info: TensorInfo) -> Array:
+        """Return an uninitialised, C-contiguous array of the tensor's dtype and shape."""
+
+    def destination(self, array: Array) -> Buffer | CapsuleType:
+        """Return the array's memory for the engine to write to."""
+
+
+class ArrayFile(Generic[Array]):
+    """An open safetensors file that gives arrays of one framework.
+
+    Args:
+        path: the file.
+        adapter: the framework.
+        memory: `"mapped"` arrays look into a private map of the file: nothing is read until it is
+            touched, and writing changes memory only. `"owned"` arrays are read at once, in
+            parallel, and do not depend on the file any more.
+        strict_format: see `windlass.Checkpoint`.
+        threads: reader threads for `"owned"`; `None` leaves the number to the engine.
+        io: how `"owned"` bytes are fetched.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        adapter: Adapter[Array],
+        *,
+        memory: Memory = "mapped",
+        strict_format: bool = False,
+        threads: int | None = None,
+        io: Io = "auto",
+    ) -> None:
+        if memory not in ("mapped", "owned"):
+            message = f'memory should be "mapped" or "owned", found {memory!r}'
+            raise ValueError(message)
+        self.table = _rust.Checkpoint.open_file(path, strict_format)
+        self._adapter = adapter
+        self._threads, self._io = threads or 0, io
+        self._mapping = self.table.map_shard(0) if memory == "mapped" else None
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what the header says about a tensor."""
+        return _tensor_info(self.table.info(name))
+
+    def get(self, name: str) -> Array:
+        """Return one tensor."""
+        return self.get_many([name])[name]
+
+    def get_many(self, names: Iterable[str], progress: Progress = False) -> dict[str, Array]:
+        """Return the named tensors, in that order."""
+        return self._load({name: self.info(name) for name in names}, progress)
+
+    def get_all(self, progress: Progress = None) -> dict[str, Array]:
+        """Return every tensor, in the order of their bytes."""
+        with paused_gc():
+            infos = map(_tensor_info, self.table.infos())
+            return self._load(dict(zip(self.table.names(), infos, strict=True)), progress)
+
+    def _load(self, infos: dict[str, TensorInfo], progress: Progress) -> dict[str, Array]:
+        if self._mapping is not None:
+            view, mapping = self._adapter.view, self._mapping
+            return {name: view(name, info, mapping) for name, info in infos.items()}
+        arrays = {name: self._adapter.empty(name, info) for name, info in infos.items()}
+        destinations = list(map(self._adapter.destination, arrays.values()))
+        total = sum(info.nbytes for info in infos.values())
+        with track(total, progress) as tell:
+            self.table.read_into(
+                list(arrays), destinations, threads=self._threads, io=self._io, progress=tell
+            )
+        return arrays
+
+
+def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:
+    dtype, shape, _, start, end = raw
+    return TensorInfo(dtype, shape, "", (start, end))

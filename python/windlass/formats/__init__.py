@@ -1,0 +1,1 @@
+"""Readers of other checkpoint formats, one file each."""

@@ -1,0 +1,134 @@
+"""`.bin` checkpoints of torch: one file, or an index and its shards.
+
+Read by `torch.load(weights_only=True, mmap=True)`: no code of the file is run, and tensors are
+read as they are touched.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from windlass import _rust
+from windlass.errors import (
+    EmptyFile,
+    GitLfsPointer,
+    IndexMismatch,
+    InvalidPickle,
+    NotARegularFile,
+    ReadFailed,
+    ShardNotFound,
+    ShardNotReadable,
+)
+
+if TYPE_CHECKING:
+    from windlass.layout import CheckpointFile
+
+_GIT_LFS_START = b"version https://git-lfs"
+
+
+class PickleShards:
+    """All tensors of a `.bin` checkpoint, after the index has been checked against the shards.
+
+    Attributes:
+        listed: tensors by name, in index order.
+        unlisted: `(tensor, file)` of tensors that the index does not list.
+        metadata: torch's version numbers of modules, as `state_dict()._metadata` has them.
+
+    Raises:
+        InvalidIndex: the index is not one, or names a file outside its folder.
+        IndexMismatch: index and shards disagree.
+        InvalidPickle: a file is not one that torch reads safely, or not a dict of tensors.
+        ShardNotFound: a file does not exist.
+    """
+
+    def __init__(self, file: CheckpointFile) -> None:
+        self.metadata: dict[str, Any] = {}
+        self.unlisted: list[tuple[str, str]] = []
+        if not file.is_index:
+            self.listed = self._read(file.path, None)
+            return
+        weight_map, shards = _rust.read_index(file.path)
+        folder = os.path.dirname(file.path)
+        contents = {shard: self._read(os.path.join(folder, shard), file.path) for shard in shards}
+        self.listed = _take_listed(weight_map, contents)
+        self.unlisted = _take_unlisted(weight_map, contents)
+
+    def _read(self, path: str, index: str | None) -> dict[str, torch.Tensor]:
+        state = load_pickle(path, index)
+        self.metadata.update(getattr(state, "_metadata", None) or {})
+        return dict(state)
+
+
+def _take_listed(
+    weight_map: dict[str, str], contents: dict[str, dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    for name, shard in weight_map.items():
+        if name not in contents[shard]:
+            message = f"tensor `{name}` is listed in the index as part of `{shard}`, which does not hold it"
+            raise IndexMismatch(message)
+    return {name: contents[shard][name] for name, shard in weight_map.items()}
+
+
+def _take_unlisted(
+    weight_map: dict[str, str], contents: dict[str, dict[str, torch.Tensor]]
+) -> list[tuple[str, str]]:
+    homes = dict(weight_map)
+    for shard, tensors in contents.items():
+        for name in tensors:
+            home = homes.setdefault(name, shard)
+            if home != shard:
+                message = f"tensor `{name}` is in two shards, `{home}` and `{shard}`"
+                raise IndexMismatch(message)
+    return [(name, shard) for name, shard in homes.items() if name not in weight_map]
+
+
+def load_pickle(path: str, index: str | None = None) -> dict[str, Any]:
+    """Load one file, mapped where its format allows; `index` is the file that names it, if any.
+
+    Raises:
+        ShardNotFound: no such file.
+        InvalidPickle: torch refuses it, or it holds no dict.
+    """
+    _check_file(path, index)
+    try:
+        mapped = zipfile.is_zipfile(path)  # The format before torch 1.6 cannot be mapped.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError as error:
+        message = f"`{path}`: reading failed: {error}"
+        raise ReadFailed(message) from error
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        message = f"`{path}`: torch.load(weights_only=True) refuses this file: {error}"
+        raise InvalidPickle(message) from error
+    if not isinstance(state, dict):
+        message = f"`{path}`: expected a dict of tensors, found {type(state).__name__}"
+        raise InvalidPickle(message)
+    return state
+
+
+def _check_file(path: str, index: str | None) -> None:
+    listed = f" (listed in `{index}`)" if index else ""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            message = f"`{path}`: expected a regular file{listed}"
+            raise NotARegularFile(message)
+        with open(path, "rb") as file:
+            start = file.read(len(_GIT_LFS_START))
+    except FileNotFoundError as error:
+        message = f"`{path}`: no such file{listed}"
+        raise ShardNotFound(message) from error
+    except PermissionError as error:
+        message = f"`{path}`: permission denied{listed}"
+        raise ShardNotReadable(message) from error
+    if not start:
+        message = f"`{path}`: the file is empty (0 bytes)"
+        raise EmptyFile(message)
+    if start == _GIT_LFS_START:
+        message = f"`{path}`: this is a git-lfs pointer, not the weights; run `git lfs pull`"
+        raise GitLfsPointer(message)

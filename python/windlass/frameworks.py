@@ -1,0 +1,60 @@
+"""Framework names of `safe_open` → what the framework does. Imports only the one asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windlass.arrays import Adapter
+
+
+class Framework(NamedTuple):
+    """A framework, with a device chosen.
+
+    Attributes:
+        adapter: makes arrays from bytes.
+        index: `(array, index) → part`.
+        place: moves an array to the device.
+    """
+
+    adapter: Adapter[Any]
+    index: Callable[[Any, Any], Any]
+    place: Callable[[Any], Any]
+
+
+def find_framework(name: str, device: Any) -> Framework:  # noqa: ANN401  (torch's kinds of device)
+    """Return the framework of that name.
+
+    Raises:
+        ValueError: an unknown framework, or a device that it does not know.
+    """
+    if name in ("pt", "torch", "pytorch"):
+        return _torch(device)
+    if name in ("np", "numpy"):
+        return _numpy(device)
+    message = f'framework should be "pt" or "np", found {name!r}'
+    raise ValueError(message)
+
+
+def _torch(device: Any) -> Framework:  # noqa: ANN401
+    import torch
+
+    from windlass.torch import tensors
+
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        message = f"device {device!r} is not one that torch knows"
+        raise ValueError(message) from error
+    return Framework(tensors, lambda tensor, index: tensor[index], lambda t: t.to(target))
+
+
+def _numpy(device: Any) -> Framework:  # noqa: ANN401
+    from windlass import numpy as adapter
+
+    if device != "cpu":
+        message = f'numpy arrays are on "cpu", found device {device!r}'
+        raise ValueError(message)
+    return Framework(adapter, adapter.index, lambda array: array)

@@ -1,0 +1,84 @@
+"""File-name rules: which file of a folder is the checkpoint."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from windlass.errors import CheckpointNotFound
+
+if TYPE_CHECKING:
+    from windlass.types import PathLike
+
+SAFE_FILE = "model.safetensors"
+SAFE_INDEX = "model.safetensors.index.json"
+PICKLE_FILE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+
+_PREFER_SAFE = (SAFE_INDEX, PICKLE_INDEX, SAFE_FILE, PICKLE_FILE)
+_PREFER_PICKLE = (PICKLE_INDEX, SAFE_INDEX, PICKLE_FILE, SAFE_FILE)
+
+
+class CheckpointFile(NamedTuple):
+    """The file that says what a checkpoint holds.
+
+    Attributes:
+        path: the file.
+        is_index: whether it is an index of shards, or holds the weights itself.
+        is_safetensors: whether weights are safetensors, or pickles of torch.
+    """
+
+    path: str
+    is_index: bool
+    is_safetensors: bool
+
+
+def find_checkpoint(path: PathLike, *, prefer_safe: bool = True) -> CheckpointFile:
+    """Choose the file to load from a folder, or take the file that `path` names.
+
+    An index goes before a single file, and safetensors before pickles unless `prefer_safe` is
+    false: for indexes this is the rule of transformers 4.46's `load_sharded_checkpoint`, which
+    knows no single files.
+
+    Raises:
+        CheckpointNotFound: there is no such folder, or none of the files is in it.
+    """
+    path = os.fspath(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        return _classify(path)
+    for name in _PREFER_SAFE if prefer_safe else _PREFER_PICKLE:
+        found = os.path.join(path, name)
+        if os.path.lexists(found):
+            return _classify(found)
+    raise CheckpointNotFound(_not_found(path))
+
+
+def find_safetensors(path: PathLike) -> CheckpointFile:
+    """Choose the safetensors index or file of a folder, or take the file that `path` names.
+
+    Raises:
+        CheckpointNotFound: the folder holds neither.
+    """
+    path = os.fspath(path)
+    if not os.path.isdir(path):
+        return CheckpointFile(path, is_index=path.endswith(".json"), is_safetensors=True)
+    for name in (SAFE_INDEX, SAFE_FILE):
+        found = os.path.join(path, name)
+        if os.path.lexists(found):
+            return CheckpointFile(found, is_index=name == SAFE_INDEX, is_safetensors=True)
+    message = f"Can't find a checkpoint index ({SAFE_INDEX}) or {SAFE_FILE} in {path}."
+    raise CheckpointNotFound(message)
+
+
+def _classify(path: str) -> CheckpointFile:
+    is_index = path.endswith(".json")
+    is_pickle = path.removesuffix(".index.json").endswith((".bin", ".pt", ".pth"))
+    return CheckpointFile(path, is_index=is_index, is_safetensors=not is_pickle)
+
+
+def _not_found(path: str) -> str:
+    found = "" if os.path.isdir(path) else " (there is no such folder)"
+    return (
+        f"Can't find a checkpoint index ({PICKLE_INDEX} or {SAFE_INDEX}), "
+        f"{SAFE_FILE} or {PICKLE_FILE} in {path}{found}."
+    )

@@ -1,0 +1,64 @@
+"""Progress of long reads: silence, a bar, or a callback. The only place that knows tqdm."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from windlass.types import Progress
+
+#: A bar appears once work has taken this long, in seconds.
+DELAY = 1.0
+
+
+@contextmanager
+def track(total: int, progress: Progress) -> Iterator[Callable[[int], object] | None]:
+    """Give a function to call with the number of bytes done so far, out of `total`.
+
+    `progress` is a callable `(done, total)`; `True` for a bar; `False` for silence; or `None` for
+    a bar where one can be seen: tqdm is installed, standard error is a terminal, and the
+    environment variable `WINDLASS_NO_PROGRESS` is not set. A bar appears only after a second.
+    """
+    if callable(progress):
+        yield lambda done: progress(done, total)
+    elif progress is False or (progress is None and "WINDLASS_NO_PROGRESS" in os.environ):
+        yield None
+    else:
+        bar = _Bar(total, forced=progress is True)
+        try:
+            yield bar.update
+        finally:
+            bar.close()
+
+
+class _Bar:
+    """A tqdm bar that does not exist, nor import tqdm, before `DELAY` has passed."""
+
+    def __init__(self, total: int, *, forced: bool) -> None:
+        self._total, self._forced = total, forced
+        self._start = time.monotonic()
+        self._bar: Any = None
+
+    def update(self, done: int) -> None:
+        if self._bar is None and time.monotonic() - self._start >= DELAY:
+            self._bar = self._make()
+        if self._bar:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def _make(self) -> Any:  # noqa: ANN401  (tqdm, or False where there is none)
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return False
+        hidden = False if self._forced else None  # None: hidden unless it is a terminal.
+        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc="reading", disable=hidden)
+        return False if bar.disable else bar

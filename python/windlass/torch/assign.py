@@ -1,0 +1,97 @@
+"""`assign=True`: loaded tensors take the place of a model's, as in `load_state_dict`.
+
+Names that were one tensor stay one tensor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.parameter import Parameter
+
+from windlass.errors import UnsupportedParameter
+from windlass.torch.fill import Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from windlass.torch.fill import ReadSettings
+    from windlass.torch.slots import Slot
+    from windlass.torch.sources import Source
+    from windlass.torch.ties import Ties
+    from windlass.types import Memory
+
+
+class Assignment:
+    """Which loaded tensor each place gets. Making one checks everything and changes nothing.
+
+    Args:
+        present: places that the checkpoint names, in model order.
+        covered: places that it does not name, and that are tied to ones it does.
+        ties: who is tied to whom.
+        source: the checkpoint.
+
+    Raises:
+        UnsupportedParameter: a tie by view would break, or a parameter that requires a gradient
+            would become one of integers.
+    """
+
+    def __init__(
+        self, present: list[Slot], covered: list[Slot], ties: Ties, source: Source
+    ) -> None:
+        self._source = source
+        self._slots = [*present, *covered]
+        self._winners = {_identity(slot.tensor): slot for slot in present}
+        for slot in self._slots:
+            self._check_tie(slot, ties)
+            self._check_gradient(slot)
+
+    def run(self, memory: Memory, settings: ReadSettings) -> None:
+        """Load, and put the tensors into the model."""
+        names = [slot.name for slot in self._winners.values()]
+        loaded = _load(self._source, names, memory, settings)
+        made: dict[int, Parameter] = {}
+        for slot in self._slots:
+            data = loaded[self._winners[_identity(slot.tensor)].name].view(slot.tensor.shape)
+            if slot.key not in slot.module._parameters:
+                setattr(slot.module, slot.key, data)
+                continue
+            old = slot.tensor
+            if id(old) not in made:
+                made[id(old)] = Parameter(data, requires_grad=old.requires_grad)
+            setattr(slot.module, slot.key, made[id(old)])
+
+    def _check_tie(self, slot: Slot, ties: Ties) -> None:
+        winner = self._winners.get(_identity(slot.tensor))
+        other = ties.overwritten.get(slot.name) or ties.partly_overwritten.get(slot.name)
+        if winner is None or (other and winner.name == slot.name):
+            message = (
+                f"`{slot.name}` is a view of the memory of `{other or 'another name'}`: "
+                "assign=True would break that tie; load without it"
+            )
+            raise UnsupportedParameter(message)
+
+    def _check_gradient(self, slot: Slot) -> None:
+        dtype = self._source.layout(self._winners[_identity(slot.tensor)].name).dtype
+        if slot.tensor.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
+            message = f"`{slot.name}` requires a gradient, which {dtype} of the checkpoint cannot have"
+            raise UnsupportedParameter(message)
+
+
+def _identity(tensor: torch.Tensor) -> Hashable:
+    """What is equal for names that are one tensor, and for views of one memory that are alike."""
+    if tensor.is_meta or not tensor.numel():
+        return id(tensor)
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+
+
+def _load(
+    source: Source, names: list[str], memory: Memory, settings: ReadSettings
+) -> dict[str, torch.Tensor]:
+    if memory == "mapped":
+        return {name: source.tensor(name) for name in names}
+    layouts = ((name, source.layout(name)) for name in names)
+    loaded = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in layouts}
+    source.fill([Fill(name, tensor) for name, tensor in loaded.items()], settings)
+    return loaded

@@ -1,0 +1,55 @@
+"""Header names ↔ torch dtypes, and the shape that torch gives a tensor of the file."""
+
+from __future__ import annotations
+
+import torch
+
+from windlass.errors import UnsupportedDtype
+
+#: Header name → torch dtype. F6_E2M3 and F6_E3M2 have none.
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "F4": torch.float4_e2m1fn_x2,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "I16": torch.int16,
+    "U16": torch.uint16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I32": torch.int32,
+    "U32": torch.uint32,
+    "F32": torch.float32,
+    "C64": torch.complex64,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "U64": torch.uint64,
+}
+
+#: Elements of the file in one element of torch, along the last dimension.
+_PACKED = {"F4": 2}
+
+
+def torch_layout(
+    name: str, dtype: str, shape: tuple[int, ...]
+) -> tuple[torch.dtype, tuple[int, ...]]:
+    """Return dtype and shape of a tensor as torch has them.
+
+    Raises:
+        UnsupportedDtype: torch has no such dtype, or cannot pack the shape.
+    """
+    torch_dtype = TORCH_DTYPES.get(dtype)
+    if torch_dtype is None:
+        message = f"tensor `{name}`: torch has no dtype for {dtype}"
+        raise UnsupportedDtype(message)
+    if dtype not in _PACKED:
+        return torch_dtype, shape
+    per_element = _PACKED[dtype]
+    if not shape or shape[-1] % per_element:
+        message = f"tensor `{name}`: torch packs {per_element} {dtype} into one element, which does not fit shape {list(shape)}"
+        raise UnsupportedDtype(message)
+    return torch_dtype, (*shape[:-1], shape[-1] // per_element)

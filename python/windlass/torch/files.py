@@ -1,0 +1,63 @@
+"""`load_file`: a safetensors file as a dict of tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from windlass.arrays import ArrayFile
+from windlass.torch import tensors
+
+if TYPE_CHECKING:
+    from windlass.types import Io, Memory, PathLike, Progress
+
+
+def load_file(
+    filename: PathLike,
+    device: str | int | torch.device = "cpu",
+    *,
+    memory: Memory = "mapped",
+    threads: int | None = None,
+    io: Io = "auto",
+    progress: Progress = None,
+    strict_format: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Load a safetensors file, as `safetensors.torch.load_file` does.
+
+    Args:
+        filename: the file.
+        device: where the tensors go.
+        memory: `"mapped"` (the default) returns at once: tensors look into a private map of the
+            file, which is read when they are touched; writing to them leaves the file alone.
+            `"owned"` reads everything now, on several threads, into memory of its own.
+        threads: reader threads for `"owned"`; by default as many as cores, between 4 and 16.
+        io: how `"owned"` bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+        progress: see `windlass.progress.track`.
+        strict_format: also refuse what the format forbids and safetensors accepts.
+
+    Returns:
+        Tensors by name, in the order of their bytes, each with a storage of its own.
+
+    Raises:
+        ShardNotFound: no such file.
+        InvalidHeader: the file breaks the format.
+        UnsupportedDtype: torch has no dtype for a tensor.
+
+    Example:
+        >>> load_file(folder / "model.safetensors")["embed.weight"].shape
+        torch.Size([100, 16])
+    """
+    file = ArrayFile(
+        filename,
+        tensors,
+        memory=memory,
+        strict_format=strict_format,
+        threads=threads,
+        io=io,
+    )
+    loaded = file.get_all(progress)
+    device = torch.device(device)
+    if device.type == "cpu":
+        return loaded
+    return {name: tensor.to(device) for name, tensor in loaded.items()}

@@ -1,0 +1,179 @@
+"""Bytes of safetensors into existing tensors, whatever their dtype, strides and device.
+
+A contiguous CPU tensor of the file's dtype is filled by the engine directly. Every other tensor
+is filled piece by piece through one staging buffer of fixed size, from which torch's own `copy_`
+casts, scatters and moves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from windlass.torch.tensors import destination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from windlass.torch.sources import SafeSource
+    from windlass.types import Io
+
+#: Size of the staging buffer, in bytes: small enough to stay far below 64 MiB, large enough that
+#: a read by several threads is worth its start.
+STAGING_BYTES = 16 << 20
+
+#: Pieces begin at multiples of this within the staging buffer, in bytes: torch's own alignment.
+_ALIGNMENT = 64
+
+
+class Fill(NamedTuple):
+    """A tensor of the checkpoint and the tensor that takes it."""
+
+    name: str
+    tensor: torch.Tensor
+
+
+class ReadSettings(NamedTuple):
+    """How the engine reads.
+
+    Attributes:
+        threads: reader threads; 0 leaves the number to the engine.
+        io: see `windlass.types.Io`.
+        tell: called with the number of bytes delivered so far.
+    """
+
+    threads: int = 0
+    io: Io = "auto"
+    tell: Callable[[int], object] | None = None
+
+
+def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
+    """Fill tensors; those that share memory must not be in one call.
+
+    Autograd sees what an in-place `copy_` without gradient would show: version counters go up.
+    """
+    direct, staged = [], []
+    for one in fills:
+        (direct if is_direct(one.tensor, source.layout(one.name).dtype) else staged).append(one)
+    _fill_direct(source, direct, settings)
+    done = sum(source.nbytes(one.name) for one in direct)
+    for piece, values in read_pieces(source, staged, settings, done):
+        with torch.no_grad():
+            piece.copy_(values)
+
+
+def is_direct(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether the engine may write a tensor's bytes itself."""
+    return (
+        tensor.dtype == dtype
+        and tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+    )
+
+
+def _fill_direct(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
+    if not fills:
+        return
+    names = [one.name for one in fills]
+    tensors = [one.tensor for one in fills]
+    source.table.read_into(
+        names,
+        list(map(destination, tensors)),
+        threads=settings.threads,
+        io=settings.io,
+        progress=settings.tell,
+    )
+    torch.autograd.graph.increment_version(tensors)
+
+
+class _Piece(NamedTuple):
+    """Part of a tensor that is one contiguous range of its bytes in the file."""
+
+    name: str
+    start: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    target: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.target.numel() * self.dtype.itemsize
+
+
+def read_pieces(
+    source: SafeSource, fills: Iterable[Fill], settings: ReadSettings, done: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Read tensors through the staging buffer; yield pieces as `(part of the tensor, values)`.
+
+    Values have the file's dtype and are gone at the next step.
+    """
+    staging: torch.Tensor | None = None
+    for batch in _batches(source, fills):
+        if staging is None:
+            staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
+        values = list(_place(batch, staging))
+        tell = settings.tell
+        source.table.read_into(
+            [piece.name for piece in batch],
+            list(map(destination, values)),
+            [piece.start for piece in batch],
+            threads=settings.threads,
+            io=settings.io,
+            progress=None if tell is None else lambda count, base=done: tell(base + count),
+        )
+        done += sum(piece.nbytes for piece in batch)
+        for piece, value in zip(batch, values, strict=True):
+            yield piece.target, value
+
+
+def _batches(source: SafeSource, fills: Iterable[Fill]) -> Iterator[list[_Piece]]:
+    """Yield lists of pieces that fit into the staging buffer together."""
+    batch: list[_Piece] = []
+    room = STAGING_BYTES
+    for one in fills:
+        dtype, shape = source.layout(one.name)
+        target = one.tensor.detach()  # Same memory, same version counter.
+        target = target if target.shape == shape else target.view(shape)
+        for piece in _split(_Piece(one.name, 0, shape, dtype, target)):
+            size = _aligned(piece.nbytes)
+            if size > room:
+                yield batch
+                batch, room = [], STAGING_BYTES
+            batch.append(piece)
+            room -= size
+    if batch:
+        yield batch
+
+
+def _split(piece: _Piece) -> Iterator[_Piece]:
+    """Cut a piece along its outermost dimensions until each part fits."""
+    if piece.nbytes <= STAGING_BYTES:
+        if piece.nbytes:
+            yield piece
+        return
+    name, start, shape, dtype, target = piece
+    row_bytes = piece.nbytes // shape[0]
+    rows = max(1, STAGING_BYTES // row_bytes)
+    for first in range(0, shape[0], rows):
+        count = min(rows, shape[0] - first)
+        part_start = start + first * row_bytes
+        if row_bytes > STAGING_BYTES:
+            yield from _split(_Piece(name, part_start, shape[1:], dtype, target[first]))
+        else:
+            part = target.narrow(0, first, count)
+            yield _Piece(name, part_start, (count, *shape[1:]), dtype, part)
+
+
+def _place(batch: list[_Piece], staging: torch.Tensor) -> Iterator[torch.Tensor]:
+    offset = 0
+    for piece in batch:
+        part = staging[offset : offset + piece.nbytes]
+        yield part.view(piece.dtype).view(piece.shape)
+        offset += _aligned(piece.nbytes)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,119 @@
+"""Modules that load themselves: through torch's own path, and undone when that fails.
+
+Quantised layers, `weight_norm`, batch norm and lazy modules override or hook the steps of
+`load_state_dict`. Such a module gets its part of the checkpoint as a dict, exactly as torch would
+hand it over, with tensors that are read as they are touched. Its former state is kept until the
+whole load is known to succeed: that takes as much memory as the module has.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from windlass.errors import IncompatibleKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from windlass.torch.slots import Hooked
+
+
+class HookedResult(NamedTuple):
+    """What torch reports of one module, with full names."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_hooked(
+    hooked: Hooked, state: OrderedDict[str, Any], owner: nn.Module, *, assign: bool
+) -> HookedResult:
+    """Let torch load one module from `state`, whose keys are full names.
+
+    Raises:
+        IncompatibleKeys: torch found that the state does not fit, in torch's words.
+    """
+    shell = _shell(hooked)
+    try:
+        result = shell.load_state_dict(state, strict=False, assign=assign)
+    except RuntimeError as error:
+        words = f"Error(s) in loading state_dict for {type(shell).__name__}:"
+        if not str(error).startswith(words):
+            raise
+        message = str(error).replace(words, f"Error(s) in loading state_dict for {type(owner).__name__}:", 1)
+        raise IncompatibleKeys(message) from error
+    return HookedResult(list(result.missing_keys), list(result.unexpected_keys))
+
+
+def _shell(hooked: Hooked) -> nn.Module:
+    """Wrap a module in empty ones, so that torch reaches it under its full name."""
+    outer = hooked.module
+    for part in reversed(hooked.prefix.split(".")[:-1]):
+        inner, outer = outer, nn.Module()
+        outer._modules[part] = inner
+    return outer
+
+
+class Snapshot:
+    """The state of some modules, to be brought back if a load fails."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._modules = [_ModuleState.of(part) for module in modules for part in module.modules()]
+        tensors = {id(tensor): tensor for state in self._modules for tensor in state.tensors()}
+        with torch.no_grad():
+            self._tensors = [_TensorState.of(tensor) for tensor in tensors.values()]
+
+    def restore(self) -> None:
+        """Bring back every attribute, and every byte."""
+        for module in self._modules:
+            module.restore()
+        with torch.no_grad():
+            for tensor in self._tensors:
+                tensor.restore()
+
+
+class _ModuleState(NamedTuple):
+    module: nn.Module
+    attributes: dict[str, Any]
+    tables: list[tuple[dict[str, Any], dict[str, Any]]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _ModuleState:
+        attributes = dict(module.__dict__)
+        tables = [(table, dict(table)) for table in attributes.values() if isinstance(table, dict)]
+        return cls(module, attributes, tables)
+
+    def tensors(self) -> list[torch.Tensor]:
+        own = (*self.module._parameters.values(), *self.module._buffers.values())
+        return [tensor for tensor in own if tensor is not None]
+
+    def restore(self) -> None:
+        self.module.__dict__.clear()
+        self.module.__dict__.update(self.attributes)
+        for table, entries in self.tables:
+            table.clear()
+            table.update(entries)
+
+
+class _TensorState(NamedTuple):
+    tensor: torch.Tensor
+    cls: type
+    data: torch.Tensor | None
+    requires_grad: bool
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _TensorState:
+        data = None if is_lazy(tensor) else tensor.detach().clone()
+        return cls(tensor, type(tensor), data, tensor.requires_grad)
+
+    def restore(self) -> None:
+        if type(self.tensor) is not self.cls:  # A lazy parameter that was given its shape.
+            self.tensor.data = torch.empty(0, dtype=self.tensor.dtype, device=self.tensor.device)
+            self.tensor.__class__ = self.cls
+        elif self.data is not None and not self.data.is_meta:
+            self.tensor.copy_(self.data)

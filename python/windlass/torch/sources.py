@@ -1,0 +1,168 @@
+"""Where weights come from: safetensors through the engine, or `.bin` files through torch.
+
+Both say what they hold before anything is read, in the same words.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+
+from windlass import _rust
+from windlass.checkpoint import TensorInfo
+from windlass.formats.pickle import PickleShards
+from windlass.torch import tensors
+from windlass.torch.dtypes import torch_layout
+
+from windlass.torch.fill import fill as fill_from_table
+from windlass.torch.fill import read_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from windlass.layout import CheckpointFile
+    from windlass.torch.fill import Fill, ReadSettings
+
+
+class Layout(NamedTuple):
+    """A tensor's dtype and shape as torch has them."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class Source(Protocol):
+    """A checkpoint that has been opened and checked, with no tensor read."""
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Names of all listed tensors, each with its position in index order."""
+
+    @property
+    def unlisted(self) -> list[tuple[str, str]]:
+        """`(tensor, file)` of tensors that a file holds and the index does not list."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Version numbers of modules, as `state_dict()._metadata` has them."""
+
+    def layout(self, name: str) -> Layout:
+        """Return dtype and shape of a tensor."""
+
+    def nbytes(self, name: str) -> int:
+        """Return the size of a tensor in the file."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor without copying it; it is read as it is touched."""
+
+    def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
+        """Fill tensors that share no memory; version counters go up."""
+
+    def pieces(
+        self, fills: list[Fill], settings: ReadSettings
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Read tensors; yield `(part of the tensor, values in the file's dtype)`."""
+
+
+class SafeSource:
+    """Safetensors: one file, or an index and its shards."""
+
+    def __init__(self, file: CheckpointFile, *, strict_format: bool) -> None:
+        opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
+        self.table = opener(file.path, strict_format)
+        names = self.table.names()
+        self.positions = dict(zip(names, range(len(names)), strict=True))
+        self.unlisted = self.table.unlisted()
+        self.metadata: dict[str, Any] = {}
+        self._mappings: dict[int, _rust.Mapping] = {}
+
+    @cached_property
+    def _infos(self) -> list[tuple[str, tuple[int, ...], int, int, int]]:
+        return self.table.infos()
+
+    def layout(self, name: str) -> Layout:
+        dtype, shape, *_ = self._infos[self.positions[name]]
+        return Layout(*torch_layout(name, dtype, shape))
+
+    def nbytes(self, name: str) -> int:
+        """Return the size of a tensor in the file."""
+        *_, start, end = self._infos[self.positions[name]]
+        return end - start
+
+    def tensor(self, name: str) -> torch.Tensor:
+        dtype, shape, shard, start, end = self._infos[self.positions[name]]
+        if shard not in self._mappings:
+            self._mappings[shard] = self.table.map_shard(shard)
+        return tensors.view(name, TensorInfo(dtype, shape, "", (start, end)), self._mappings[shard])
+
+    def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
+        fill_from_table(self, fills, settings)
+
+    def pieces(
+        self, fills: list[Fill], settings: ReadSettings
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return read_pieces(self, fills, settings._replace(tell=None))
+
+
+class PickleSource:
+    """`.bin` files of torch: one file, or an index and its shards; mapped, not read."""
+
+    def __init__(self, file: CheckpointFile) -> None:
+        shards = PickleShards(file)
+        self._entries = shards.listed
+        self.positions = {name: position for position, name in enumerate(self._entries)}
+        self.unlisted = shards.unlisted
+        self.metadata = shards.metadata
+
+    def layout(self, name: str) -> Layout:
+        tensor = self._entries[name]
+        return Layout(tensor.dtype, tuple(tensor.shape))
+
+    def nbytes(self, name: str) -> int:
+        return self._entries[name].nbytes
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._entries[name]
+
+    def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
+        done = 0
+        for part, values in self.pieces(fills, settings):
+            with torch.no_grad():
+                part.copy_(values)
+            done += values.nbytes
+            if settings.tell is not None:
+                settings.tell(done)
+
+    def pieces(
+        self, fills: list[Fill], settings: ReadSettings
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        del settings
+        for one in fills:
+            values = self._entries[one.name]
+            yield one.tensor.detach(), values.view(one.tensor.shape)
+
+
+class NameRanges:
+    """Names below a prefix, found without looking at all the others."""
+
+    def __init__(self, positions: dict[str, int]) -> None:
+        self._positions = positions
+        self._sorted = sorted(positions)
+
+    def below(self, prefix: str) -> list[str]:
+        """Return the names that begin with `prefix` (empty, or ending in a dot), in index order."""
+        if not prefix:
+            return list(self._positions)
+        end = prefix[:-1] + chr(ord(".") + 1)
+        names = self._sorted[bisect_left(self._sorted, prefix) : bisect_left(self._sorted, end)]
+        return sorted(names, key=self._positions.__getitem__)
+
+
+def open_source(file: CheckpointFile, *, strict_format: bool) -> Source:
+    """Open a checkpoint and check it, without reading a tensor."""
+    if file.is_safetensors:
+        return SafeSource(file, strict_format=strict_format)
+    return PickleSource(file)

@@ -1,0 +1,47 @@
+"""Tensors ↔ memory: views into a mapped file, empty tensors, destinations for the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.dlpack import to_dlpack
+
+from windlass.torch.dtypes import torch_layout
+
+if TYPE_CHECKING:
+    from types import CapsuleType
+
+    from windlass import _rust
+    from windlass.checkpoint import TensorInfo
+
+
+def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
+    """Return a tensor over the mapped bytes, with a storage of its own.
+
+    A tensor that does not begin at a multiple of its element size is copied: the format allows
+    such files, torch's kernels do not expect them.
+    """
+    dtype, shape = torch_layout(name, info.dtype, info.shape)
+    start, end = info.file_range
+    if start == end:
+        return torch.empty(shape, dtype=dtype)
+    if start % dtype.itemsize:
+        flat = torch.frombuffer(mapping, dtype=torch.uint8, count=end - start, offset=start)
+        return flat.clone().view(dtype).view(shape)
+    count = (end - start) // dtype.itemsize
+    return torch.frombuffer(mapping, dtype=dtype, count=count, offset=start).view(shape)
+
+
+def empty(name: str, info: TensorInfo) -> torch.Tensor:
+    """Return an uninitialised tensor of the dtype and shape in the file."""
+    dtype, shape = torch_layout(name, info.dtype, info.shape)
+    return torch.empty(shape, dtype=dtype)
+
+
+def destination(tensor: torch.Tensor) -> CapsuleType:
+    """Return a contiguous CPU tensor's memory as a DLPack capsule.
+
+    Unlike `Tensor.numpy()`, this leaves the storage resizable, which FSDP needs it to be.
+    """
+    return to_dlpack(tensor)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,107 @@
+"""Names that share memory: what a checkpoint covers without naming it, and who writes last.
+
+The judgement, exact to the byte, is the engine's (`windlass_core::overlap`); here the names that
+have to be judged are found: those whose address ranges touch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from windlass import _rust
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+
+class Claim(NamedTuple):
+    """A name of the model, its tensor, and whether the checkpoint has it."""
+
+    name: str
+    tensor: torch.Tensor
+    present: bool
+
+
+class Ties(NamedTuple):
+    """Names that need care; all others stand alone.
+
+    Attributes:
+        covered: absent from the checkpoint, but all of their memory is written by other names.
+        overwritten: name → the later name that writes to all of its memory.
+        partly_overwritten: name → the later name that writes to part of its memory.
+    """
+
+    covered: set[str]
+    overwritten: dict[str, str]
+    partly_overwritten: dict[str, str]
+
+
+def find_ties(claims: list[Claim]) -> Ties:
+    """Judge the names of a model, given in model order."""
+    ties = Ties(set(), {}, {})
+    for cluster in _clusters(claims):
+        views = [_view(claim) for claim in cluster]
+        for claim, (outcome, by) in zip(cluster, _rust.resolve_overlaps(views), strict=True):
+            if outcome == "covered":
+                ties.covered.add(claim.name)
+            elif by is not None:
+                kind = ties.overwritten if outcome == "overwritten" else ties.partly_overwritten
+                kind[claim.name] = cluster[by].name
+    _cover_meta(claims, ties)
+    return ties
+
+
+def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
+    """Yield groups of names whose address ranges touch, each in model order."""
+    spans = []
+    for position, claim in enumerate(claims):
+        tensor = claim.tensor
+        if tensor.numel() and not tensor.is_meta:
+            start = tensor.data_ptr()
+            spans.append((str(tensor.device), start, start + _extent(tensor), position))
+    spans.sort()
+    cluster: list[int] = []
+    device, reach = "", 0
+    for span_device, start, end, position in spans:
+        if span_device != device or start >= reach:
+            if len(cluster) > 1:
+                yield [claims[i] for i in sorted(cluster)]
+            cluster, device, reach = [], span_device, 0
+        cluster.append(position)
+        reach = max(reach, end)
+    if len(cluster) > 1:
+        yield [claims[i] for i in sorted(cluster)]
+
+
+def _extent(tensor: torch.Tensor) -> int:
+    """Bytes from a tensor's first to its last element."""
+    if tensor.is_contiguous():
+        return tensor.numel() * tensor.element_size()
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((length - 1) * stride for length, stride in steps)
+    return (last + 1) * tensor.element_size()
+
+
+def _view(claim: Claim) -> tuple[int, list[int], list[int], int, bool]:
+    tensor = claim.tensor
+    size = tensor.element_size()
+    strides = [stride * size for stride in tensor.stride()]
+    return tensor.data_ptr(), list(tensor.shape), strides, size, claim.present
+
+
+def _cover_meta(claims: list[Claim], ties: Ties) -> None:
+    """Meta tensors have no address: there a tie is the same tensor under two names."""
+    last_present = {}
+    for claim in claims:
+        if claim.tensor.is_meta and claim.present:
+            last_present[id(claim.tensor)] = claim.name
+    for claim in claims:
+        winner = last_present.get(id(claim.tensor))
+        if winner is None:
+            continue
+        if not claim.present:
+            ties.covered.add(claim.name)
+        elif winner != claim.name:
+            ties.overwritten[claim.name] = winner

@@ -1,0 +1,148 @@
+//! `Checkpoint`: the opened table, its plan, its bytes.
+
+use crate::buffer::{PyMapping, WriteBuf};
+use crate::detach::{detached, interruptible};
+use crate::errors::to_python;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
+use std::path::PathBuf;
+use windlass_core::plan::PlanOptions;
+use windlass_core::{Checkpoint, Index, Io, Located, ReadOptions, Strictness};
+
+/// `(dtype, shape, position of the shard, start and end within its file)`.
+type PyInfo<'py> = (&'static str, Bound<'py, PyTuple>, usize, u64, u64);
+
+#[pyclass(frozen, name = "Checkpoint", module = "windlass._rust")]
+pub(crate) struct PyCheckpoint(Checkpoint);
+
+#[pymethods]
+impl PyCheckpoint {
+    #[staticmethod]
+    fn open_file(py: Python<'_>, path: PathBuf, strict_format: bool) -> PyResult<Self> {
+        detached(py, || Checkpoint::open_file(&path, strictness(strict_format))).map(Self)
+    }
+
+    #[staticmethod]
+    fn open_index(py: Python<'_>, path: PathBuf, strict_format: bool) -> PyResult<Self> {
+        let open = |control: &_| Checkpoint::open_index(&path, strictness(strict_format), control);
+        interruptible(py, None, open).map(Self)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.tensors().len()
+    }
+
+    fn __contains__(&self, name: &str) -> bool {
+        self.0.tensors().contains_key(name)
+    }
+
+    fn names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, self.0.tensors().keys())
+    }
+
+    fn info<'py>(&self, py: Python<'py>, name: &str) -> PyResult<PyInfo<'py>> {
+        let position = self.0.position(name).map_err(|error| to_python(py, &error))?;
+        info(py, self.0.tensor(position).1)
+    }
+
+    fn infos<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyInfo<'py>>> {
+        self.0.tensors().values().map(|tensor| info(py, tensor)).collect()
+    }
+
+    fn shard_names(&self) -> Vec<&str> {
+        self.0.shards().iter().map(|shard| shard.name.as_str()).collect()
+    }
+
+    fn shard_metadata<'py>(
+        &self,
+        py: Python<'py>,
+        shard: usize,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.0.shards()[shard]
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.iter().into_py_dict(py))
+            .transpose()
+    }
+
+    fn index_metadata(&self) -> Option<&str> {
+        self.0.index_metadata()
+    }
+
+    fn unlisted(&self) -> Vec<(&str, &str)> {
+        let shard_name = |position: usize| self.0.shards()[position].name.as_str();
+        let unlisted = self.0.unlisted().iter();
+        unlisted.map(|one| (one.tensor.as_str(), shard_name(one.shard))).collect()
+    }
+
+    fn plan(&self, py: Python<'_>) -> (usize, u64) {
+        py.detach(|| {
+            let plan = self.0.plan_all(&PlanOptions::default());
+            (plan.reads.len(), plan.bytes)
+        })
+    }
+
+    fn map_shard(&self, py: Python<'_>, shard: usize) -> PyResult<PyMapping> {
+        detached(py, || self.0.map_shard(shard)).map(PyMapping::from)
+    }
+
+    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn read_into<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<PyBackedStr>,
+        mut destinations: Vec<WriteBuf>,
+        starts: Option<Vec<u64>>,
+        threads: usize,
+        io: &str,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let options = ReadOptions { threads, io: parse_io(io)?, ..ReadOptions::default() };
+        let dests = destinations.iter_mut().map(WriteBuf::dest).collect();
+        let jobs = self.0.jobs(&names, dests, starts.as_deref());
+        let jobs = jobs.map_err(|error| to_python(py, &error))?;
+        let read = |control: &_| self.0.read_into(jobs, &options, control);
+        let stats = interruptible(py, progress.as_ref(), read)?;
+        let facts = PyDict::new(py);
+        facts.set_item("bytes", stats.bytes)?;
+        facts.set_item("reads", stats.reads)?;
+        facts.set_item("threads", stats.threads)?;
+        facts.set_item("backend", stats.backend)?;
+        Ok(facts)
+    }
+}
+
+/// Weight map and shard names of an index, without opening a shard.
+#[pyfunction]
+pub(crate) fn read_index<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+) -> PyResult<(Bound<'py, PyDict>, Vec<String>)> {
+    let index = detached(py, || Index::read(&path))?;
+    let entries = index.weight_map.iter().map(|(name, &shard)| (name, &index.shards[shard]));
+    Ok((entries.into_py_dict(py)?, index.shards.iter().cloned().collect()))
+}
+
+fn strictness(strict_format: bool) -> Strictness {
+    if strict_format { Strictness::Strict } else { Strictness::Reference }
+}
+
+fn parse_io(io: &str) -> PyResult<Io> {
+    match io {
+        "auto" => Ok(Io::Auto),
+        "mapped" => Ok(Io::Mapped),
+        "buffered" => Ok(Io::Buffered),
+        other => Err(PyValueError::new_err(format!(
+            "io should be \"auto\", \"mapped\" or \"buffered\", found {other:?}"
+        ))),
+    }
+}
+
+fn info<'py>(py: Python<'py>, tensor: &Located) -> PyResult<PyInfo<'py>> {
+    let shape = PyTuple::new(py, &tensor.shape)?;
+    let range = &tensor.file_range;
+    Ok((tensor.dtype.name(), shape, tensor.shard, range.start, range.end))
+}
