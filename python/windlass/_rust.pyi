@@ -7,16 +7,25 @@ every 50 ms, from the calling thread.
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from types import CapsuleType
-from typing import Literal, TypedDict, final
+from typing import Literal, TypedDict, final, type_check_only
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, CapsuleType
+
+__all__ = [
+    "DTYPES",
+    "Checkpoint",
+    "Mapping",
+    "__version__",
+    "read_index",
+    "resolve_overlaps",
+]
 
 __version__: str
 
 #: Every dtype of the format, by header name: bits per element.
 DTYPES: dict[str, int]
 
+@type_check_only
 class ReadStats(TypedDict):
     """What a read did."""
 

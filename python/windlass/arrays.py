@@ -1,12 +1,13 @@
 """One safetensors file → arrays of a framework: mapped views, or memory of their own.
 
-A framework is an `Adapter`: three functions that its module gives (`windlass.torch.tensors`,
-`windlass.numpy`). Everything else is the same for all.
+A framework is an `Adapter` of three functions (`windlass.torch.tensors`, `windlass.numpy`);
+everything else is the same for all.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from windlass import _rust
 from windlass.checkpoint import TensorInfo
@@ -14,27 +15,29 @@ from windlass.progress import track
 from windlass.quiet import paused_gc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import CapsuleType
+    from collections.abc import Callable, Iterable
 
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, CapsuleType
 
     from windlass.types import Io, Memory, PathLike, Progress
 
 Array = TypeVar("Array")
 
 
-class Adapter(Protocol[Array]):
-    """What a framework must say about its arrays."""
+@dataclass(frozen=True)
+class Adapter(Generic[Array]):
+    """What a framework must say about its arrays.
 
-    def view(self, name: str, info: TensorInfo, mapping: _rust.Mapping) -> Array:
-        """Return an array over the tensor's bytes in `mapping`, with a storage of its own."""
+    Attributes:
+        view: `(name, info, mapping)` → an array over the tensor's bytes in the mapping, with a
+            storage of its own.
+        empty: `(name, info)` → an uninitialised, C-contiguous array of that dtype and shape.
+        destination: `(array)` → its memory, for the engine to write to.
+    """
 
-    def empty(self, name: str, info: TensorInfo) -> Array:
-        """Return an uninitialised, C-contiguous array of the tensor's dtype and shape."""
-
-    def destination(self, array: Array) -> Buffer | CapsuleType:
-        """Return the array's memory for the engine to write to."""
+    view: Callable[[str, TensorInfo, _rust.Mapping], Array]
+    empty: Callable[[str, TensorInfo], Array]
+    destination: Callable[[Array], Buffer | CapsuleType]
 
 
 class ArrayFile(Generic[Array]):
@@ -77,17 +80,17 @@ class ArrayFile(Generic[Array]):
         """Return one tensor."""
         return self.get_many([name])[name]
 
-    def get_many(self, names: Iterable[str], progress: Progress = False) -> dict[str, Array]:
+    def get_many(self, names: Iterable[str]) -> dict[str, Array]:
         """Return the named tensors, in that order."""
-        return self._load({name: self.info(name) for name in names}, progress)
+        return self._load({name: self.info(name) for name in names}, progress=False)
 
     def get_all(self, progress: Progress = None) -> dict[str, Array]:
         """Return every tensor, in the order of their bytes."""
         with paused_gc():
             infos = map(_tensor_info, self.table.infos())
-            return self._load(dict(zip(self.table.names(), infos, strict=True)), progress)
+            return self._load(dict(zip(self.table.names(), infos, strict=True)), progress=progress)
 
-    def _load(self, infos: dict[str, TensorInfo], progress: Progress) -> dict[str, Array]:
+    def _load(self, infos: dict[str, TensorInfo], *, progress: Progress) -> dict[str, Array]:
         if self._mapping is not None:
             view, mapping = self._adapter.view, self._mapping
             return {name: view(name, info, mapping) for name, info in infos.items()}

@@ -166,7 +166,7 @@ class MetaParameter(ModelError):
 
 
 class UnsupportedParameter(ModelError):
-    """A parameter whose memory windlass would fill wrongly: a subclass, a DTensor, an expanded view."""
+    """A parameter that would be filled wrongly: a subclass, a DTensor, an expanded view."""
 
 
 class DestinationError(WindlassError, ValueError):

@@ -15,12 +15,12 @@ class Framework(NamedTuple):
 
     Attributes:
         adapter: makes arrays from bytes.
-        index: `(array, index) → part`.
+        part: `(array, index) → part of it`.
         place: moves an array to the device.
     """
 
     adapter: Adapter[Any]
-    index: Callable[[Any, Any], Any]
+    part: Callable[[Any, Any], Any]
     place: Callable[[Any], Any]
 
 
@@ -41,20 +41,20 @@ def find_framework(name: str, device: Any) -> Framework:  # noqa: ANN401  (torch
 def _torch(device: Any) -> Framework:  # noqa: ANN401
     import torch
 
-    from windlass.torch import tensors
+    from windlass.torch.tensors import ADAPTER
 
     try:
         target = torch.device(device)
     except RuntimeError as error:
         message = f"device {device!r} is not one that torch knows"
         raise ValueError(message) from error
-    return Framework(tensors, lambda tensor, index: tensor[index], lambda t: t.to(target))
+    return Framework(ADAPTER, lambda tensor, index: tensor[index], lambda t: t.to(target))
 
 
 def _numpy(device: Any) -> Framework:  # noqa: ANN401
-    from windlass import numpy as adapter
+    from windlass.numpy import ADAPTER, index
 
     if device != "cpu":
         message = f'numpy arrays are on "cpu", found device {device!r}'
         raise ValueError(message)
-    return Framework(adapter, adapter.index, lambda array: array)
+    return Framework(ADAPTER, index, lambda array: array)

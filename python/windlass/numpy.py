@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windlass.arrays import ArrayFile
+from windlass.arrays import Adapter, ArrayFile
 from windlass.errors import UnsupportedDtype
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ def load_file(
         >>> load_file(folder / "model.safetensors")["embed.weight"].dtype
         dtype('float32')
     """
-    from windlass import numpy as adapter
-
     file = ArrayFile(
-        filename, adapter, memory=memory, strict_format=strict_format, threads=threads, io=io
+        filename, ADAPTER, memory=memory, strict_format=strict_format, threads=threads, io=io
     )
     return file.get_all(progress)
 
@@ -77,7 +75,9 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> NDArray[Any]:
     dtype = numpy_dtype(name, info.dtype)
     start, end = info.file_range
     count = (end - start) // dtype.itemsize
-    array = np.frombuffer(mapping, dtype=dtype, count=count, offset=start)
+    if not count:
+        return np.empty(info.shape, dtype=dtype)
+    array: NDArray[Any] = np.frombuffer(memoryview(mapping), dtype=dtype, count=count, offset=start)
     return array.reshape(info.shape)
 
 
@@ -86,9 +86,9 @@ def empty(name: str, info: TensorInfo) -> NDArray[Any]:
     return np.empty(info.shape, dtype=numpy_dtype(name, info.dtype))
 
 
-def destination(array: NDArray[Any]) -> NDArray[np.uint8]:
+def destination(array: NDArray[Any]) -> memoryview:
     """Return an array's memory as bytes."""
-    return array.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8).data
 
 
 def numpy_dtype(name: str, dtype: str) -> np.dtype[Any]:
@@ -107,7 +107,8 @@ def numpy_dtype(name: str, dtype: str) -> np.dtype[Any]:
     except ImportError as error:
         message = f"tensor `{name}`: numpy needs ml_dtypes for {dtype}: pip install ml_dtypes"
         raise UnsupportedDtype(message) from error
-    return np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype]))
+    added: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype]))
+    return added
 
 
 def index(array: NDArray[Any], key: Any) -> NDArray[Any]:  # noqa: ANN401  (any index of numpy)
@@ -121,3 +122,7 @@ def index(array: NDArray[Any], key: Any) -> NDArray[Any]:  # noqa: ANN401  (any 
             message = f"slice steps must be positive, found {part.step}"
             raise ValueError(message)
     return np.asarray(array[key])
+
+
+#: numpy, as `windlass.arrays` sees it.
+ADAPTER: Adapter[NDArray[Any]] = Adapter(view, empty, destination)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from windlass.arrays import ArrayFile
 from windlass.errors import WindlassError
@@ -58,7 +58,7 @@ class safe_open:  # noqa: N801  (the name that it replaces)
             raise WindlassError(message)
         return self._open
 
-    def __enter__(self) -> safe_open:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -120,5 +120,5 @@ class TensorSlice:
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  (what the framework takes and gives)
         """Return part of the tensor, by the framework's own rules; steps must be positive."""
-        part = self._framework.index(self._file.get(self._name), index)
+        part = self._framework.part(self._file.get(self._name), index)
         return self._framework.place(part)

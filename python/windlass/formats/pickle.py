@@ -70,7 +70,7 @@ def _take_listed(
 ) -> dict[str, torch.Tensor]:
     for name, shard in weight_map.items():
         if name not in contents[shard]:
-            message = f"tensor `{name}` is listed in the index as part of `{shard}`, which does not hold it"
+            message = f"tensor `{name}` is listed in the index as part of `{shard}`, which lacks it"
             raise IndexMismatch(message)
     return {name: contents[shard][name] for name, shard in weight_map.items()}
 

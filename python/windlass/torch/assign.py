@@ -75,7 +75,9 @@ class Assignment:
     def _check_gradient(self, slot: Slot) -> None:
         dtype = self._source.layout(self._winners[_identity(slot.tensor)].name).dtype
         if slot.tensor.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
-            message = f"`{slot.name}` requires a gradient, which {dtype} of the checkpoint cannot have"
+            message = (
+                f"`{slot.name}` requires a gradient, which {dtype} of the checkpoint cannot have"
+            )
             raise UnsupportedParameter(message)
 
 

@@ -50,6 +50,8 @@ def torch_layout(
         return torch_dtype, shape
     per_element = _PACKED[dtype]
     if not shape or shape[-1] % per_element:
-        message = f"tensor `{name}`: torch packs {per_element} {dtype} into one element, which does not fit shape {list(shape)}"
+        message = (
+            f"tensor `{name}`: torch packs {per_element} {dtype} in one, shape is {list(shape)}"
+        )
         raise UnsupportedDtype(message)
     return torch_dtype, (*shape[:-1], shape[-1] // per_element)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from windlass.arrays import ArrayFile
-from windlass.torch import tensors
+from windlass.torch.tensors import ADAPTER
 
 if TYPE_CHECKING:
     from windlass.types import Io, Memory, PathLike, Progress
@@ -50,7 +50,7 @@ def load_file(
     """
     file = ArrayFile(
         filename,
-        tensors,
+        ADAPTER,
         memory=memory,
         strict_format=strict_format,
         threads=threads,

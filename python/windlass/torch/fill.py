@@ -53,7 +53,8 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
 
     Autograd sees what an in-place `copy_` without gradient would show: version counters go up.
     """
-    direct, staged = [], []
+    direct: list[Fill] = []
+    staged: list[Fill] = []
     for one in fills:
         (direct if is_direct(one.tensor, source.layout(one.name).dtype) else staged).append(one)
     _fill_direct(source, direct, settings)
@@ -65,7 +66,7 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
 
 def is_direct(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether the engine may write a tensor's bytes itself."""
-    return (
+    return bool(
         tensor.dtype == dtype
         and tensor.device.type == "cpu"
         and tensor.is_contiguous()
@@ -115,18 +116,22 @@ def read_pieces(
         if staging is None:
             staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
         values = list(_place(batch, staging))
-        tell = settings.tell
         source.table.read_into(
             [piece.name for piece in batch],
             list(map(destination, values)),
             [piece.start for piece in batch],
             threads=settings.threads,
             io=settings.io,
-            progress=None if tell is None else lambda count, base=done: tell(base + count),
+            progress=_shifted(settings.tell, done),
         )
         done += sum(piece.nbytes for piece in batch)
         for piece, value in zip(batch, values, strict=True):
             yield piece.target, value
+
+
+def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int], object] | None:
+    """Progress of one read of many: `base` bytes were delivered before it."""
+    return None if tell is None else lambda count: tell(base + count)
 
 
 def _batches(source: SafeSource, fills: Iterable[Fill]) -> Iterator[list[_Piece]]:

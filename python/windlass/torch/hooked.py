@@ -8,7 +8,6 @@ whole load is known to succeed: that takes as much memory as the module has.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from windlass.errors import IncompatibleKeys
 
 if TYPE_CHECKING:
+    from collections import OrderedDict
     from collections.abc import Iterable
 
     from windlass.torch.slots import Hooked
@@ -45,8 +45,8 @@ def load_hooked(
         words = f"Error(s) in loading state_dict for {type(shell).__name__}:"
         if not str(error).startswith(words):
             raise
-        message = str(error).replace(words, f"Error(s) in loading state_dict for {type(owner).__name__}:", 1)
-        raise IncompatibleKeys(message) from error
+        title = f"Error(s) in loading state_dict for {type(owner).__name__}:"
+        raise IncompatibleKeys(title + str(error).removeprefix(words)) from error
     return HookedResult(list(result.missing_keys), list(result.unexpected_keys))
 
 

@@ -95,8 +95,7 @@ def refuse_incompatible(
             f"\nsize mismatch for {name}: copying a param with shape {torch.Size(found)} from "
             f"checkpoint, the shape in current model is {torch.Size(expected)}."
         )
-    details = [tuple(mismatch) for mismatch in mismatched]
-    raise IncompatibleKeys(message, missing, unexpected, details)
+    raise IncompatibleKeys(message, missing, unexpected, [(*one,) for one in mismatched])
 
 
 def refuse_unfillable(slots: list[Slot]) -> None:
@@ -128,8 +127,8 @@ def refuse_meta(name: str) -> None:
 def _unfillable(tensor: torch.Tensor) -> str | None:
     if type(tensor) is not Parameter and type(tensor) is not torch.Tensor:
         return (
-            f"is a {type(tensor).__module__}.{type(tensor).__qualname__}, whose memory only its own "
-            "code knows: load it with model.load_state_dict(windlass.load_file(...))"
+            f"is a {type(tensor).__module__}.{type(tensor).__qualname__}, whose memory only its "
+            "own code knows: load it with model.load_state_dict(windlass.load_file(...))"
         )
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else tensor.layout

@@ -1,4 +1,4 @@
-"""A load that is known to fit: made before the first byte of the model changes, then carried out."""
+"""A load that is known to fit: made before the model changes, then carried out."""
 
 from __future__ import annotations
 

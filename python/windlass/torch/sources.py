@@ -16,7 +16,6 @@ from windlass.checkpoint import TensorInfo
 from windlass.formats.pickle import PickleShards
 from windlass.torch import tensors
 from windlass.torch.dtypes import torch_layout
-
 from windlass.torch.fill import fill as fill_from_table
 from windlass.torch.fill import read_pieces
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.dlpack import to_dlpack
+from torch.utils import dlpack
 
+from windlass.arrays import Adapter
 from windlass.torch.dtypes import torch_layout
 
 if TYPE_CHECKING:
-    from types import CapsuleType
+    from typing_extensions import CapsuleType
 
     from windlass import _rust
     from windlass.checkpoint import TensorInfo
@@ -44,4 +45,9 @@ def destination(tensor: torch.Tensor) -> CapsuleType:
 
     Unlike `Tensor.numpy()`, this leaves the storage resizable, which FSDP needs it to be.
     """
-    return to_dlpack(tensor)  # type: ignore[no-any-return, no-untyped-call]
+    capsule: CapsuleType = dlpack.to_dlpack(tensor)  # type: ignore[attr-defined]
+    return capsule
+
+
+#: torch, as `windlass.arrays` sees it.
+ADAPTER: Adapter[torch.Tensor] = Adapter(view, empty, destination)
