@@ -6,13 +6,36 @@ are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING
 
-from windlass import errors
 from windlass._rust import __version__
 from windlass.checkpoint import Checkpoint, TensorInfo
-from windlass.errors import *  # noqa: F403  (the list is errors.__all__)
+from windlass.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    DestinationError,
+    EmptyFile,
+    FileChanged,
+    GitLfsPointer,
+    IncompatibleKeys,
+    IndexMismatch,
+    InvalidHeader,
+    InvalidIndex,
+    InvalidPickle,
+    MetaParameter,
+    ModelError,
+    NotARegularFile,
+    ReadFailed,
+    ShardNotFound,
+    ShardNotReadable,
+    TensorNotFound,
+    TruncatedFile,
+    UnsafeShardName,
+    UnsupportedDtype,
+    UnsupportedParameter,
+    WindlassError,
+)
 
 if TYPE_CHECKING:
     from windlass.safe import safe_open
@@ -25,14 +48,36 @@ _LAZY = {
     "safe_open": "windlass.safe",
 }
 
-__all__ = [  # noqa: PLE0604  (errors.__all__ is a list of names)
+__all__ = [
     "Checkpoint",
+    "CheckpointError",
+    "CheckpointNotFound",
+    "DestinationError",
+    "EmptyFile",
+    "FileChanged",
+    "GitLfsPointer",
+    "IncompatibleKeys",
+    "IndexMismatch",
+    "InvalidHeader",
+    "InvalidIndex",
+    "InvalidPickle",
+    "MetaParameter",
+    "ModelError",
+    "NotARegularFile",
+    "ReadFailed",
+    "ShardNotFound",
+    "ShardNotReadable",
     "TensorInfo",
+    "TensorNotFound",
+    "TruncatedFile",
+    "UnsafeShardName",
+    "UnsupportedDtype",
+    "UnsupportedParameter",
+    "WindlassError",
     "__version__",
     "load_file",
     "load_sharded_checkpoint",
     "safe_open",
-    *errors.__all__,
 ]
 
 
@@ -40,7 +85,7 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = getattr(import_module(_LAZY[name]), name)
+    value = getattr(importlib.import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
 

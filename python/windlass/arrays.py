@@ -64,9 +64,7 @@ class ArrayFile(Generic[Array]):
         threads: int | None = None,
         io: Io = "auto",
     ) -> None:
-        if memory not in ("mapped", "owned"):
-            message = f'memory should be "mapped" or "owned", found {memory!r}'
-            raise ValueError(message)
+        check_memory(memory)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
         self._threads, self._io = threads or 0, io
@@ -102,6 +100,13 @@ class ArrayFile(Generic[Array]):
                 list(arrays), destinations, threads=self._threads, io=self._io, progress=tell
             )
         return arrays
+
+
+def check_memory(memory: str) -> None:
+    """Raise `ValueError` if `memory=` is neither `"mapped"` nor `"owned"`."""
+    if memory not in ("mapped", "owned"):
+        message = f'memory should be "mapped" or "owned", found {memory!r}'
+        raise ValueError(message)
 
 
 def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:

@@ -39,15 +39,9 @@ def find_framework(name: str, device: Any) -> Framework:  # noqa: ANN401  (torch
 
 
 def _torch(device: Any) -> Framework:  # noqa: ANN401
-    import torch
+    from windlass.torch.tensors import ADAPTER, find_device
 
-    from windlass.torch.tensors import ADAPTER
-
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        message = f"device {device!r} is not one that torch knows"
-        raise ValueError(message) from error
+    target = find_device(device)
     return Framework(ADAPTER, lambda tensor, index: tensor[index], lambda t: t.to(target))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from windlass.arrays import ArrayFile
-from windlass.torch.tensors import ADAPTER
+from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
+    import torch
+
     from windlass.types import Io, Memory, PathLike, Progress
 
 
@@ -48,6 +48,7 @@ def load_file(
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
         torch.Size([100, 16])
     """
+    target = find_device(device)
     file = ArrayFile(
         filename,
         ADAPTER,
@@ -57,7 +58,6 @@ def load_file(
         io=io,
     )
     loaded = file.get_all(progress)
-    device = torch.device(device)
-    if device.type == "cpu":
+    if target.type == "cpu":
         return loaded
-    return {name: tensor.to(device) for name, tensor in loaded.items()}
+    return {name: tensor.to(target) for name, tensor in loaded.items()}

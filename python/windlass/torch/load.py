@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 
+from windlass.arrays import check_memory
 from windlass.layout import find_checkpoint
 from windlass.progress import track
 from windlass.quiet import paused_gc
@@ -81,6 +82,7 @@ def load_sharded_checkpoint(
     if not isinstance(model, nn.Module):
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
+    check_memory(memory)
     file = find_checkpoint(folder, prefer_safe=prefer_safe)
     with paused_gc():
         source = open_source(file, strict_format=strict_format)

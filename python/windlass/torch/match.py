@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.parameter import Parameter
 
-from windlass.errors import IncompatibleKeys, IndexMismatch, MetaParameter, UnsupportedParameter
+from windlass.errors import (
+    IncompatibleKeys,
+    IndexMismatch,
+    MetaParameter,
+    UnsupportedParameter,
+)
 from windlass.torch.slots import Hooked, Slot
 
 if TYPE_CHECKING:
@@ -98,14 +104,15 @@ def refuse_incompatible(
     raise IncompatibleKeys(message, missing, unexpected, [(*one,) for one in mismatched])
 
 
-def refuse_unfillable(slots: list[Slot]) -> None:
+def refuse_unfillable(slots: list[Slot], source: Source) -> None:
     """Raise if memory of a place would be filled wrongly, or is not there.
 
     Raises:
         MetaParameter: a place is on the meta device.
         UnsupportedParameter: a place is a tensor subclass, not strided, expanded, or an inference
-            tensor outside inference mode.
+            tensor outside inference mode; or torch's `copy_` cannot cast to its dtype.
     """
+    castable: set[tuple[torch.dtype, torch.dtype, torch.device]] = set()
     for slot in slots:
         reason = _unfillable(slot.tensor)
         if reason:
@@ -113,6 +120,24 @@ def refuse_unfillable(slots: list[Slot]) -> None:
             raise UnsupportedParameter(message)
         if slot.tensor.is_meta:
             refuse_meta(slot.name)
+        cast = (source.layout(slot.name).dtype, slot.tensor.dtype, slot.tensor.device)
+        if cast not in castable:
+            _refuse_cast(slot.name, *cast)
+            castable.add(cast)
+
+
+def _refuse_cast(
+    name: str, found: torch.dtype, expected: torch.dtype, device: torch.device
+) -> None:
+    """Raise `UnsupportedParameter` if torch cannot copy one dtype to another; try one element."""
+    if found == expected:
+        return
+    with warnings.catch_warnings(action="ignore"):  # It warns again where it really casts.
+        try:
+            torch.empty(1, dtype=expected, device=device).copy_(torch.zeros(1, dtype=found))
+        except (NotImplementedError, RuntimeError, TypeError) as error:
+            message = f"`{name}`: torch cannot cast {found} of the checkpoint to {expected}"
+            raise UnsupportedParameter(message) from error
 
 
 def refuse_meta(name: str) -> None:

@@ -74,6 +74,8 @@ class LoadPlan(NamedTuple):
                 self.source.fill([one], settings)
         rest = [one for one in fills if one.name not in partly and one.name not in wholly]
         self.source.fill(rest, settings)
+        # Their memory has changed too, and `copy_` would have told autograd so.
+        torch.autograd.graph.increment_version([o.tensor for o in fills if o.name in wholly])
 
     def conflicts(self, settings: ReadSettings) -> Iterator[tuple[str, str]]:
         """Yield `(earlier, later)` names that share memory and differ in the checkpoint."""
@@ -112,7 +114,7 @@ def plan_load(model: nn.Module, source: Source, *, strict: bool, assign: bool) -
         refuse_incompatible(model, *required, match.mismatched)
         assignment = _assignment(match, ties, source) if assign else None
         if not assign:
-            refuse_unfillable(match.present)
+            refuse_unfillable(match.present, source)
     except BaseException:
         snapshot.restore()
         raise
@@ -177,5 +179,9 @@ def _assignment(match: Match, ties: Ties, source: Source) -> Assignment:
 
 
 def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
-    a, b = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b))
-    return torch.equal(a, b)
+    return torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    packed = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return packed.reshape(-1).view(torch.uint8)

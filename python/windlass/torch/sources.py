@@ -13,11 +13,11 @@ import torch
 
 from windlass import _rust
 from windlass.checkpoint import TensorInfo
-from windlass.formats.pickle import PickleShards
 from windlass.torch import tensors
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.fill import fill as fill_from_table
 from windlass.torch.fill import read_pieces
+from windlass.torch.pickles import PickleShards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

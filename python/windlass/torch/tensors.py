@@ -49,5 +49,18 @@ def destination(tensor: torch.Tensor) -> CapsuleType:
     return capsule
 
 
+def find_device(device: str | int | torch.device) -> torch.device:
+    """Return the device of that name or number.
+
+    Raises:
+        ValueError: torch knows no such device.
+    """
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        message = f"device {device!r} is not one that torch knows"
+        raise ValueError(message) from error
+
+
 #: torch, as `windlass.arrays` sees it.
 ADAPTER: Adapter[torch.Tensor] = Adapter(view, empty, destination)

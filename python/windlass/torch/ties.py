@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from windlass import _rust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import torch
 
 
 class Claim(NamedTuple):
@@ -58,7 +58,7 @@ def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
     spans = []
     for position, claim in enumerate(claims):
         tensor = claim.tensor
-        if tensor.numel() and not tensor.is_meta:
+        if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel():
             start = tensor.data_ptr()
             spans.append((str(tensor.device), start, start + _extent(tensor), position))
     spans.sort()

@@ -1,6 +1,6 @@
 //! What can go wrong, with the facts a user needs: what, where, expected, found.
 //!
-//! [`FormatError`] is about bytes and knows no path; [`Error`] adds the file.
+//! [`FormatError`] is about bytes and knows no path; [`enum@Error`] adds the file.
 
 use crate::dtype::Dtype;
 use std::io;
@@ -200,7 +200,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// A folder, FIFO, socket or device.
+    /// A folder, FIFO or device. (The system itself refuses to open a socket.)
     #[error("`{}`: expected a regular file, found a {kind}", .path.display())]
     NotAFile {
         /// The path.

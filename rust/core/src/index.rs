@@ -35,10 +35,13 @@ impl Index {
     /// # Ok::<(), windlass_core::IndexError>(())
     /// ```
     pub fn parse(text: &[u8]) -> Result<Self, IndexError> {
-        let raw: RawIndex = serde_json::from_slice(text).map_err(|error| {
-            let message = error.to_string();
-            IndexError::Json { message }
-        })?;
+        let json = |message| IndexError::Json { message };
+        if text.trim_ascii_start().starts_with(b"[") {
+            // serde would take the items of a list for the fields.
+            return Err(json("a list, expected a map with `weight_map`".to_owned()));
+        }
+        let raw: RawIndex =
+            serde_json::from_slice(text).map_err(|error| json(error.to_string()))?;
         let mut index =
             Self { metadata: raw.metadata.map(|text| text.get().to_owned()), ..Self::default() };
         for (tensor, ShardName(shard)) in raw.weight_map.0 {
@@ -110,6 +113,7 @@ fn check_shard_name(name: &str) -> Result<(), &'static str> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a map with `weight_map`")]
 struct RawIndex<'a> {
     #[serde(borrow)]
     weight_map: WeightMap<'a>,
@@ -195,7 +199,10 @@ mod tests {
 
     #[test]
     fn what_is_no_index_is_refused() {
-        for text in ["", "[]", "{}", "{\"weight_map\":null}", "{\"weight_map\":{\"a\":1}}", "{]"] {
+        let no_map = ["", "{]", "{}", "7", "[]", "[{}]", " [{}, null]"];
+        let wrong_map =
+            [r#"{"weight_map":null}"#, r#"{"weight_map":[]}"#, r#"{"weight_map":{"a":1}}"#];
+        for text in no_map.into_iter().chain(wrong_map) {
             let error = Index::parse(text.as_bytes()).unwrap_err();
             assert!(matches!(error, IndexError::Json { .. }), "{text}: {error}");
         }

@@ -87,7 +87,6 @@ impl Runs {
         if dims.iter().any(|&(len, _)| len == 0) {
             return Self { ranges: Vec::new(), exact: true };
         }
-        dims.retain(|&(_, stride)| stride != 0);
         dims.sort_by_key(|&(_, stride)| stride);
         let run_bytes = take_contiguous(view.element_bytes, &mut dims);
         let count = dims.iter().try_fold(1_u64, |count, &(len, _)| count.checked_mul(len));

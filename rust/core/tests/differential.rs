@@ -29,7 +29,7 @@ fn every_dtype_has_the_references_size() {
             let bytes = elements * dtype.bits() / 8;
             let header = entry("\"w\"", dtype.name(), &[elements], 0, bytes);
             assert_eq!(
-                reference::agreed(&file(&format!("{{{}}}", text(&header)), bytes)),
+                reference::agreed(&file(format!("{{{}}}", text(&header)), bytes)),
                 (elements * dtype.bits()).is_multiple_of(8),
                 "{dtype} [{elements}]"
             );
@@ -201,7 +201,7 @@ fn odd_text(text: &str, rng: &mut Rng) -> String {
     match (text.parse::<u64>(), rng.below(4)) {
         (Ok(number), 0) => number.wrapping_add(rng.next() % 9).to_string(),
         (Ok(number), 1) => number.to_string().chars().rev().collect(),
-        (Err(_), 0 | 1) => format!(r#"{{{text}:null}}"#),
+        (Err(_), 0 | 1) => format!("{{{text}:null}}"),
         _ => rng.word(ODD_VALUES),
     }
 }

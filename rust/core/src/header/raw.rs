@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 header.metadata = map.next_value_seed(MetadataSeed(&mut header.oddities))?;
             } else {
                 let seed = TensorSeed { tensor: &name, oddities: &mut header.oddities };
-                let entry = map.next_value_seed(seed)?;
+                let entry = map.next_value_seed(seed).map_err(|error| in_tensor(&name, &error))?;
                 let (position, previous) = header.tensors.insert_full(name, entry);
                 if previous.is_some() {
                     let key = header.tensors.get_index(position).map(|(name, _)| name.clone());
@@ -90,6 +90,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         }
         Ok(header)
     }
+}
+
+/// Says which tensor's entry is wrong; the parser says what, and where in the text.
+fn in_tensor<E: de::Error>(name: &str, error: &E) -> E {
+    E::custom(format!("tensor `{name}`: {error}"))
 }
 
 /// `null`, or a map of text to text.
@@ -144,7 +149,7 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
     type Value = RawTensor<Vec<u64>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tensor `{}` to have dtype, shape and data_offsets", self.tensor)
+        f.write_str("a map of dtype, shape and data_offsets")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -169,8 +174,7 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
                 }
             }
         }
-        let missing =
-            |field| de::Error::custom(format!("tensor `{}` has no field `{field}`", self.tensor));
+        let missing = de::Error::missing_field;
         Ok(RawTensor {
             dtype: dtype.ok_or_else(|| missing("dtype"))?,
             shape: shape.ok_or_else(|| missing("shape"))?,

@@ -1,4 +1,4 @@
-//! Carries out a [`ReadPlan`](crate::plan::ReadPlan): bytes of shards into memory of the caller.
+//! Carries out a [`ReadPlan`]: bytes of shards into memory of the caller.
 //!
 //! A [`Backend`] knows one way of getting bytes out of a file; everything else (threads, errors,
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same

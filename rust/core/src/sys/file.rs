@@ -77,7 +77,6 @@ fn kind_of(file_type: FileType) -> Option<&'static str> {
         kind if kind.is_file() => None,
         kind if kind.is_dir() => Some("folder"),
         kind if kind.is_fifo() => Some("FIFO"),
-        kind if kind.is_socket() => Some("socket"),
         _ => Some("device"),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of these")]
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,8 @@ pub(crate) fn shard_bytes(tensors: &[(String, usize)]) -> Vec<u8> {
         header.insert(name.clone(), entry);
     }
     let salt = tensors.first().map_or(0, |(name, _)| name.len());
-    let data: Vec<u8> = (0..end).map(|i| ((i + salt) * 167 / 13 % 251) as u8).collect();
+    let byte = |i| u8::try_from((i + salt) * 167 / 13 % 251).unwrap();
+    let data: Vec<u8> = (0..end).map(byte).collect();
     file_bytes(Value::from(header).to_string(), &data)
 }
 
@@ -54,11 +56,15 @@ pub(crate) fn write_index(folder: &Path, weight_map: &Value) -> PathBuf {
     path
 }
 
-/// The whole file, its header as plain JSON, a slice: the twin of every fast path.
-pub(crate) fn naive_read(path: &Path, tensor: &str) -> Vec<u8> {
+/// The whole file, its header as plain JSON, slices: the twin of every fast path.
+pub(crate) fn naive_read(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let file = fs::read(path).unwrap();
-    let text_len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&file[8..8 + text_len]).unwrap();
-    let offset = |i: usize| header[tensor]["data_offsets"][i].as_u64().unwrap() as usize;
-    file[8 + text_len..][offset(0)..offset(1)].to_vec()
+    let text_len = usize::from_le_bytes(file[..8].try_into().unwrap());
+    let (header, data) = file[8..].split_at(text_len);
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let offset = |entry: &Value, i: usize| -> usize {
+        serde_json::from_value(entry["data_offsets"][i].clone()).unwrap()
+    };
+    let slice = |entry: &Value| data[offset(entry, 0)..offset(entry, 1)].to_vec();
+    header.iter().map(|(name, entry)| (name.clone(), slice(entry))).collect()
 }

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use windlass_core::header::text_len;
 use windlass_core::{FormatError, Header, Strictness};
 
+/// Dtype, shape and data offsets of a tensor.
+pub(crate) type Entry = (String, Vec<u64>, (u64, u64));
+
 /// What a parser understood of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Understood {
-    /// Dtype, shape and data offsets by name.
-    pub(crate) tensors: BTreeMap<String, (String, Vec<u64>, (u64, u64))>,
+    /// All tensors by name.
+    pub(crate) tensors: BTreeMap<String, Entry>,
     /// The `__metadata__` map.
     pub(crate) metadata: Option<BTreeMap<String, String>>,
     /// Where the data section begins.

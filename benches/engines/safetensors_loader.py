@@ -1,0 +1,39 @@
+"""safetensors: `load_file` into a dict, or the index and every header opened with `safe_open`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from checkpoints.files import INDEX_NAME
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from engines.protocol import parse_arguments
+from engines.tasks import run_plan, run_read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_all(folder: Path) -> list[str]:
+    """Do what transformers does before it loads: the index, each shard opened, its keys."""
+    weight_map: dict[str, str] = json.loads((folder / INDEX_NAME).read_text())["weight_map"]
+    names: list[str] = []
+    for shard in sorted(set(weight_map.values())):
+        with safe_open(folder / shard, framework="pt") as file:
+            names += file.keys()
+    return names
+
+
+def main() -> None:
+    """Run the task that the workload names."""
+    arguments = parse_arguments()
+    if arguments.workload.task == "plan":
+        run_plan(open_all, arguments)
+    else:
+        run_read(load_file, arguments, "mapped")
+
+
+if __name__ == "__main__":
+    main()

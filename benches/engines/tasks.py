@@ -1,0 +1,63 @@
+"""The two tasks that several engines share: fill an existing model, read files into a dict."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from checkpoints.families import build_layout
+from checkpoints.models import build_model
+
+from engines.proof import ProofError, sum_of_words, verify_names, verify_tensors
+from engines.protocol import Arguments, emit, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from torch import nn
+
+
+def run_fill(
+    fill: Callable[[nn.Module, Path], object],
+    arguments: Arguments,
+    suffix: str = ".safetensors",
+) -> None:
+    """Time `fill(model, folder)` on a model whose memory is touched, and prove the result."""
+    workload = arguments.workload
+    dtype: torch.dtype | None = getattr(torch, workload.model_dtype or "", None)
+    model = build_model(build_layout(workload.layout).tensors, dtype)
+    _, measurement = measure(lambda: fill(model, arguments.folder), arguments, suffix)
+    emit(measurement, **verify_tensors(dict(model.named_parameters()), arguments.folder))
+
+
+def run_read(
+    read: Callable[[Path], dict[str, torch.Tensor]], arguments: Arguments, memory: str
+) -> None:
+    """Time `read(path)` of every shard together with one pass over every byte of the result.
+
+    Without that pass, a reader that maps the file is timed before it has read anything.
+    """
+    paths = sorted(arguments.folder.glob("*.safetensors"))
+
+    def read_and_touch() -> tuple[dict[str, torch.Tensor], float, int]:
+        start = time.perf_counter()
+        loaded: dict[str, torch.Tensor] = {}
+        for path in paths:
+            loaded |= read(path)
+        before_touch = time.perf_counter() - start
+        return loaded, before_touch, sum_of_words(loaded.values())
+
+    (loaded, before_touch, checksum), measurement = measure(read_and_touch, arguments)
+    facts = verify_tensors(loaded, arguments.folder)
+    if facts["checksum"] != checksum:
+        message = "the pass under the clock saw other bytes"
+        raise ProofError(message)
+    emit(measurement, **facts, seconds_before_touch=before_touch, memory=memory)
+
+
+def run_plan(plan: Callable[[Path], Iterable[str]], arguments: Arguments) -> None:
+    """Time `plan(folder)`, which opens everything and returns the names it found."""
+    names, measurement = measure(lambda: plan(arguments.folder), arguments)
+    emit(measurement, **verify_names(names, arguments.folder))

@@ -1,0 +1,135 @@
+"""The goals that windlass has set itself, and whether the measured numbers meet them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+from reporting.tables import TIMES, ratio_text, time_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from reporting.summary import Entry, Section, Spread
+
+    Sections = Mapping[tuple[str, str], Section]
+
+MEBIBYTE = 2**20
+RULE = "transformers-rule"
+FILL_SPEEDUP, FILL_SHARE_OF_LIMIT = 2.0, 0.85
+IMPORT_MAX_SECONDS = 0.030
+FLAT_MAX_SECONDS, FLAT_SPEEDUP = 2.0, 80.0
+SMALLEST, LARGEST = 5_000, 200_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal beside what was measured."""
+
+    goal: str
+    measured: str
+    met: bool
+
+
+def judge(sections: Sequence[Section]) -> list[Verdict]:
+    """Judge every goal that the measured sections speak of."""
+    table = {(section.workload, section.cache): section for section in sections}
+    checks = (_fill, _peak, _flat, _growth, _plans, _small_costs)
+    return [verdict for check in checks for verdict in check(table)]
+
+
+def _fill(table: Sections) -> Iterator[Verdict]:
+    if ratio := _ratio(table, "tinyllama", "cold", RULE):
+        yield Verdict(
+            f"2.2 GB, cold: at least 2{TIMES} the transformers rule",
+            ratio_text(ratio.median),
+            ratio.median >= FILL_SPEEDUP,
+        )
+    ratio = _ratio(table, "tinyllama", "warm", RULE)
+    limit = _ratio(table, "tinyllama", "warm", "raw-limit")
+    if ratio and limit:
+        yield Verdict(
+            f"2.2 GB, warm: at least 2{TIMES} the transformers rule or 0.85 of the raw limit",
+            f"{ratio_text(ratio.median)}, {limit.median:.2f} of the limit",
+            ratio.median >= FILL_SPEEDUP or limit.median >= FILL_SHARE_OF_LIMIT,
+        )
+
+
+def _peak(table: Sections) -> Iterator[Verdict]:
+    for cache in ("cold", "warm"):
+        entry = _ours(table, "tinyllama", cache)
+        if entry and entry.extra_peak_bytes is not None:
+            yield Verdict(
+                f"2.2 GB, {cache}: peak at most the model plus 64 MiB",
+                f"{entry.extra_peak_bytes / MEBIBYTE:.0f} MiB",
+                entry.extra_peak_bytes <= 64 * MEBIBYTE,
+            )
+
+
+def _flat(table: Sections) -> Iterator[Verdict]:
+    for shape in ("children", "parameters"):
+        for cache in ("cold", "warm"):
+            seconds = _seconds(table, f"flat-{shape}-50000", cache)
+            if seconds is not None:
+                goal = f"50,000 small tensors ({shape}), {cache}: at most 2 s"
+                yield Verdict(goal, time_text(seconds), seconds <= FLAT_MAX_SECONDS)
+    if ratio := _ratio(table, "flat-children-50000", "warm", RULE):
+        goal = f"50,000 child modules: at least 80{TIMES} the transformers rule"
+        yield Verdict(goal, ratio_text(ratio.median), ratio.median >= FLAT_SPEEDUP)
+
+
+def _growth(table: Sections) -> Iterator[Verdict]:
+    """Compare growth from the smallest to the largest count with that of n log n."""
+    allowed = LARGEST * log(LARGEST) / (SMALLEST * log(SMALLEST))
+    for shape in ("children", "parameters"):
+        small = _seconds(table, f"flat-{shape}-{SMALLEST}", "warm")
+        large = _seconds(table, f"flat-{shape}-{LARGEST}", "warm")
+        if small and large:
+            yield Verdict(
+                f"{SMALLEST:,} → {LARGEST:,} {shape}: n log n or better, {ratio_text(allowed)}",
+                ratio_text(large / small),
+                large / small <= allowed,
+            )
+
+
+def _plans(table: Sections) -> Iterator[Verdict]:
+    for workload, title, limit in (
+        ("llama70b-plan", "open and plan 70B", 0.020),
+        ("million-plan", "open and plan 1,000,000 tensors", 2.0),
+    ):
+        for cache in ("cold", "warm"):
+            seconds = _seconds(table, workload, cache)
+            if seconds is not None:
+                goal = f"{title}, {cache}: at most {time_text(limit)}"
+                yield Verdict(goal, time_text(seconds), seconds <= limit)
+
+
+def _small_costs(table: Sections) -> Iterator[Verdict]:
+    seconds = _seconds(table, "import", "any")
+    if seconds is not None:
+        yield Verdict(
+            "import windlass: at most 30 ms", time_text(seconds), seconds <= IMPORT_MAX_SECONDS
+        )
+    if ratio := _ratio(table, "call-overhead", "any", "safetensors"):
+        yield Verdict(
+            "load_file of 1 KB: not above safetensors",
+            f"{ratio_text(ratio.median)} as fast",
+            ratio.median >= 1,
+        )
+
+
+def _ratio(table: Sections, workload: str, cache: str, competitor: str) -> Spread | None:
+    section = table.get((workload, cache))
+    entry = section.entry(competitor) if section else None
+    return entry.ratio if entry else None
+
+
+def _ours(table: Sections, workload: str, cache: str) -> Entry | None:
+    section = table.get((workload, cache))
+    return section.entry(section.baseline) if section else None
+
+
+def _seconds(table: Sections, workload: str, cache: str) -> float | None:
+    entry = _ours(table, workload, cache)
+    return entry.seconds.median if entry and entry.seconds else None

@@ -1,1 +1,0 @@
-"""Readers of other checkpoint formats, one file each."""

@@ -1,0 +1,1 @@
+"""What tests are made of: files, sharded checkpoints, random models, rules to compare with."""

@@ -1,0 +1,72 @@
+"""Rules for every test: no network, warnings are errors, one fixed budget of generated examples."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import torch
+
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "long", settings.get_profile("default"), max_examples=3000, derandomize=False
+)
+settings.load_profile(os.environ.get("WINDLASS_TEST_PROFILE", "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make warnings errors, also when only a part of the configuration is read."""
+    if "error" not in config.getini("filterwarnings"):
+        config.addinivalue_line("filterwarnings", "error")
+
+
+def _refuse_outside(connect: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(sock: socket.socket, address: Any) -> Any:
+        is_local = sock.family == getattr(socket, "AF_UNIX", None) or (
+            isinstance(address, tuple) and address[0] in {"127.0.0.1", "::1", "localhost"}
+        )
+        if not is_local:
+            pytest.fail(f"a test tried to reach the network: {address}")
+        return connect(sock, address)
+
+    return guarded
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Fail a test that connects to anything but this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(socket.socket, "connect", _refuse_outside(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", _refuse_outside(socket.socket.connect_ex))
+        yield
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
+    """Return a two-layer model and a folder with a two-shard checkpoint of other values for it."""
+    import torch
+    from builders.bits import random_tensor
+    from builders.sharded import write_model
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    state = {
+        name: random_tensor(tuple(tensor.shape), tensor.dtype, seed)
+        for seed, (name, tensor) in enumerate(model.state_dict().items())
+    }
+    return model, write_model(tmp_path / "checkpoint", state)
