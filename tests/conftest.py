@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 settings.register_profile(
     "default",
-    max_examples=60,
+    max_examples=150,
     deadline=None,
     derandomize=True,
     database=None,

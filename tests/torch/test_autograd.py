@@ -89,9 +89,12 @@ def test_optimizer_goes_on_with_the_filled_parameters(tmp_path: Path) -> None:
     assert torch.equal(model.weight, torch.zeros(3, 3))
 
 
-def test_version_counter_of_an_empty_parameter_is_bumped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_version_counter_of_an_empty_parameter_is_bumped(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
     model = torch.nn.Module()
-    model.weight = torch.nn.Parameter(torch.zeros(0, 3))
+    model.weight = torch.nn.Parameter(torch.zeros(0, 3, dtype=dtype))
     folder = write_model(tmp_path / "c", {"weight": torch.zeros(0, 3)}, count=1)
     windlass.load_sharded_checkpoint(model, folder)
     assert model.weight._version > 0

@@ -209,6 +209,16 @@ def test_ties_that_agree_are_loaded_without_a_warning(
     assert same_bits(model.first, value)
 
 
+def test_ties_of_one_element_with_an_odd_stride_are_compared(tmp_path: Path) -> None:
+    """Torch calls a single element contiguous whatever its stride, but will not view its bytes."""
+    model = nn.Module()
+    model.first = nn.Parameter(torch.zeros(2)[::2])
+    model.second = nn.Parameter(model.first.detach())
+    state = {"first": torch.ones(1), "second": torch.ones(1)}
+    windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state))
+    assert torch.equal(model.first, torch.ones(1))
+
+
 def test_ties_of_a_bin_file_keep_working(tmp_path: Path) -> None:
     source, model = LanguageModel(), LanguageModel()
     write_bin(tmp_path / "pytorch_model.bin", source.state_dict())

@@ -9,6 +9,7 @@ use builders::{naive_read, sizes, write_checkpoint};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use windlass_core::plan::PlanOptions;
 use windlass_core::read::{Backend, ShardReader, backend};
@@ -65,6 +66,14 @@ fn truncate(path: &Path, len: u64) {
     File::options().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
+fn modified(path: &Path) -> SystemTime {
+    path.metadata().unwrap().modified().unwrap()
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 #[test]
 fn a_file_truncated_after_opening_is_named_with_both_sizes() {
     for io in EVERY_IO {
@@ -85,7 +94,18 @@ fn a_file_that_another_was_renamed_over_is_refused() {
         let opened = Opened::new();
         let twin = opened.folder.path().join("twin");
         fs::copy(opened.shard(), &twin).unwrap();
+        set_modified(&twin, modified(&opened.shard()));
         fs::rename(&twin, opened.shard()).unwrap();
+        let error = opened.read(io).unwrap_err();
+        assert!(matches!(error, Error::Replaced { path, .. } if path == opened.shard()));
+    }
+}
+
+#[test]
+fn a_file_rewritten_in_place_is_refused() {
+    for io in EVERY_IO {
+        let opened = Opened::new();
+        set_modified(&opened.shard(), modified(&opened.shard()) + Duration::from_nanos(1));
         let error = opened.read(io).unwrap_err();
         assert!(matches!(error, Error::Replaced { path, .. } if path == opened.shard()));
     }

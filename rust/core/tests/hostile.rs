@@ -192,6 +192,24 @@ fn the_file_must_end_with_its_last_tensor() {
 }
 
 #[test]
+fn an_end_of_file_beyond_64_bits_is_not_taken_for_a_small_one() {
+    // The largest tensor has 2^61 - 1 bytes; eight of them end 8 bytes below 2^64.
+    let len = (1_u64 << 61) - 1;
+    let texts = (0..8).map(|i| [format!("t{i}"), format!("[{len}]"), offsets(i * len, len)]);
+    let texts: Vec<[String; 3]> = texts.collect();
+    let tensors: Vec<_> =
+        texts.iter().map(|[name, shape, offsets]| (&**name, "U8", &**shape, &**offsets)).collect();
+    let text = header(&tensors);
+    let found = 8 + text.len() as u64;
+    let error = refused(&file_bytes(text, b""));
+    assert_eq!(error, FormatError::Truncated { expected: u64::MAX, found });
+}
+
+fn offsets(start: u64, len: u64) -> String {
+    format!("[{start},{}]", start + len)
+}
+
+#[test]
 fn only_strict_mode_refuses_what_the_reference_lets_through() {
     let duplicate = |key: &str| FormatError::StrictDuplicate { key: key.to_owned() };
     let unknown = FormatError::StrictUnknownField { tensor: "w".into(), field: "extra".into() };

@@ -105,6 +105,7 @@ fn jobs<'a>(wanted: &[Wanted], memory: &'a mut [Vec<u8>]) -> Vec<Job<'a>> {
 fn every_way() -> impl Iterator<Item = ReadOptions> {
     let plans = [
         PlanOptions::default(),
+        PlanOptions { max_pieces: usize::MAX, ..PlanOptions::default() },
         PlanOptions { chunk_bytes: 4096, max_gap: 0, max_pieces: 2 },
         PlanOptions { chunk_bytes: 1000, max_gap: 8, max_pieces: 3 },
     ];

@@ -51,9 +51,8 @@ pub(crate) fn theirs(bytes: &[u8]) -> Result<Understood, String> {
 pub(crate) fn agreed(bytes: &[u8]) -> bool {
     let ours_said = ours(bytes, Strictness::Reference);
     if let Err(FormatError::Truncated { expected: u64::MAX, .. }) = ours_said {
-        // The one known disagreement. The reference adds up the end of such a file unchecked: it
-        // panics with overflow checks, and without them may accept a file whose tensors end
-        // beyond its own end.
+        // The end of such a file is beyond 64 bits. The reference adds it up unchecked: it panics
+        // where overflow is checked, and refuses the file where not.
         return false;
     }
     match (ours_said, theirs(bytes)) {
