@@ -6,6 +6,7 @@ RUN := $(VENV)/bin/
 UV := $(RUN)uv pip install --quiet --python $(VENV)/bin/python
 RUST_FILES := $(shell find rust -name '*.rs' -not -path '*/fuzz/*') Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml)
 SIZE ?=
+FUZZ := rust/core/fuzz
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
@@ -27,6 +28,7 @@ test-long: build ## Run every test with many more generated inputs.
 
 lint: build ## Check format, types, stubs and lints; change nothing.
 	cargo fmt --all --check
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --package windlass-core --no-deps
 	$(RUN)ruff format --check --quiet
@@ -45,8 +47,12 @@ bench: build ## Measure against the competitors (ARGS="--quick" for a look, see 
 	$(RUN)python benches/run.py $(ARGS)
 
 fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs cargo-fuzz).
-	cd rust/core && RUSTC_BOOTSTRAP=1 cargo fuzz run header -- -max_total_time=$(FUZZ_SECONDS)
-	cd rust/core && RUSTC_BOOTSTRAP=1 cargo fuzz run index -- -max_total_time=$(FUZZ_SECONDS)
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
+	for target in header index; do \
+	  mkdir -p $(FUZZ)/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target --fuzz-dir $(FUZZ) $(FUZZ)/corpus/$$target $(FUZZ)/seeds/$$target \
+	    -- -max_total_time=$(FUZZ_SECONDS) -dict=$(FUZZ)/$$target.dict || exit 1; \
+	done
 
 build: $(VENV)/built ## Compile the engine and install the package, editable, into .venv.
 

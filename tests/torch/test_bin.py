@@ -199,3 +199,16 @@ def test_assign_takes_the_tensors_of_a_pickle(tmp_path: Path) -> None:
         model = nn.Linear(2, 2)
     windlass.load_sharded_checkpoint(model, tmp_path, assign=True)
     assert torch.equal(model.weight, STATE["weight"])
+
+
+@pytest.mark.parametrize("value", [7, torch.eye(3, 5).to_sparse()])
+@pytest.mark.parametrize("strict", [True, False])
+def test_entry_that_is_no_plain_tensor_is_refused_by_name(
+    tmp_path: Path, value: object, *, strict: bool
+) -> None:
+    model = torch.nn.Linear(5, 3)
+    torch.save({"weight": value, "bias": torch.zeros(3)}, tmp_path / "pytorch_model.bin")
+    before = fingerprint(model)
+    with pytest.raises(InvalidPickle, match=r"`weight`: expected a .*tensor"):
+        windlass.load_sharded_checkpoint(model, tmp_path, strict=strict)
+    assert fingerprint(model) == before

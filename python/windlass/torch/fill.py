@@ -58,6 +58,8 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
     for one in fills:
         (direct if is_direct(one.tensor, source.layout(one.name).dtype) else staged).append(one)
     _fill_direct(source, direct, settings)
+    # An empty tensor has no pieces, and `copy_` counts as a change all the same.
+    torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
     done = sum(source.nbytes(one.name) for one in direct)
     for piece, values in read_pieces(source, staged, settings, done):
         with torch.no_grad():

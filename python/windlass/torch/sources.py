@@ -13,6 +13,7 @@ import torch
 
 from windlass import _rust
 from windlass.checkpoint import TensorInfo
+from windlass.errors import InvalidPickle
 from windlass.torch import tensors
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.fill import fill as fill_from_table
@@ -118,6 +119,13 @@ class PickleSource:
 
     def layout(self, name: str) -> Layout:
         tensor = self._entries[name]
+        if not isinstance(tensor, torch.Tensor):
+            message = f"`{name}`: expected a tensor, found {type(tensor).__name__}"
+            raise InvalidPickle(message)
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else tensor.layout
+            message = f"`{name}`: expected a plain strided tensor, found a {kind} one"
+            raise InvalidPickle(message)
         return Layout(tensor.dtype, tuple(tensor.shape))
 
     def nbytes(self, name: str) -> int:
@@ -149,7 +157,10 @@ class NameRanges:
 
     def __init__(self, positions: dict[str, int]) -> None:
         self._positions = positions
-        self._sorted = sorted(positions)
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._positions)
 
     def below(self, prefix: str) -> list[str]:
         """Return the names that begin with `prefix` (empty, or ending in a dot), in index order."""

@@ -1,0 +1,64 @@
+"""What the documentation shows is what happens."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders.sharded import shard_name, write_dealt
+
+ROOT = Path(__file__).parents[1]
+MODULES_WITH_EXAMPLES = (
+    "windlass.checkpoint",
+    "windlass.numpy",
+    "windlass.safe",
+    "windlass.torch.files",
+    "windlass.torch.load",
+)
+
+
+class Embedder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(100, 16)
+        self.head = torch.nn.Linear(16, 4)
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> dict[str, Any]:
+    """What the examples take for granted: a model, and a folder with its checkpoint."""
+    model = Embedder()
+    with torch.device("meta"):
+        meta_model = Embedder()
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    write_dealt(tmp_path, state, places=[0, 1, 1])
+    first = tmp_path / shard_name(1, 2)
+    (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
+    return {"model": model, "meta_model": meta_model, "folder": tmp_path}
+
+
+def test_readme_examples_run(names: dict[str, Any]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+
+
+@pytest.mark.parametrize("module", MODULES_WITH_EXAMPLES)
+def test_docstring_examples_run(module: str, names: dict[str, Any]) -> None:
+    loaded = importlib.import_module(module)
+    result = doctest.testmod(loaded, extraglobs=names, raise_on_error=False)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_readme_names_only_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")]
+    named = {target for text in texts for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)}
+    assert named <= targets
