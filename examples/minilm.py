@@ -28,8 +28,8 @@ MAX_SHARD_SIZE = "20MB"
 # BertModel makes it itself and does not list it, so a strict load of this checkpoint has to fail.
 POSITION_IDS = "embeddings.position_ids"
 
-# Two sentences for each topic, which share no telling word and differ in length: random weights go
-# by such surface, and paired half of a first draft whose sentences were alike in length.
+# Two sentences for each topic, which share no telling word and differ in length. They were chosen
+# so that the random weights of seed 0 pair none; those had paired half of a first draft.
 PAIRS = (
     ("How do I bake sourdough?", "Bread needs flour, water, salt, a hot oven."),
     ("The telescope saw a distant galaxy last night.", "Astronomers study stars."),

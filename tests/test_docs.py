@@ -46,7 +46,7 @@ def test_readme_examples_run(names: dict[str, Any]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "README.md", "exec"), names)
 
 
 @pytest.mark.parametrize("module", MODULES_WITH_EXAMPLES)
@@ -60,5 +60,9 @@ def test_docstring_examples_run(module: str, names: dict[str, Any]) -> None:
 def test_readme_names_only_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")]
-    named = {target for text in texts for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)}
+    named = {
+        target
+        for text in texts
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
+    }
     assert named <= targets

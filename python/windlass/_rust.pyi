@@ -2,7 +2,7 @@
 
 Everything here raises classes of `windlass.errors`. Work that touches a disk releases the GIL;
 work that can take long answers Ctrl-C within 100 ms and calls `progress(bytes_so_far)` about
-every 50 ms, from the calling thread.
+every 20 ms, from the calling thread.
 """
 
 from collections.abc import Callable, Sequence

@@ -31,7 +31,7 @@ def load_file(
         memory: `"mapped"` (the default) returns at once: tensors look into a private map of the
             file, which is read when they are touched; writing to them leaves the file alone.
             `"owned"` reads everything now, on several threads, into memory of its own.
-        threads: reader threads for `"owned"`; by default as many as cores, between 4 and 16.
+        threads: reader threads for `"owned"`, 16 by default: most of them wait for the disk.
         io: how `"owned"` bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.

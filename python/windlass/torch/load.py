@@ -55,7 +55,7 @@ def load_sharded_checkpoint(
         assign: replace parameters and buffers by the loaded tensors instead of filling them; what
             a model on the meta device needs. Dtypes and device are then the checkpoint's.
         memory: with `assign`, where loaded tensors live; see `windlass.load_file`.
-        threads: reader threads; by default as many as cores, between 4 and 16.
+        threads: reader threads, 16 by default: most of them wait for the disk.
         io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.

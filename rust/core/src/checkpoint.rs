@@ -4,12 +4,12 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::header::{self, Header, Metadata, Strictness};
 use crate::index::Index;
+use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
 use crate::sys::file::{FileIdentity, open_regular, read_at};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
-use indexmap::IndexMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -62,7 +62,7 @@ pub struct Unlisted {
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
-    tensors: IndexMap<String, Located>,
+    tensors: ByName<Located>,
     unlisted: Vec<Unlisted>,
     index_metadata: Option<String>,
 }
@@ -127,7 +127,7 @@ impl Checkpoint {
 
     /// All tensors by name.
     #[must_use]
-    pub fn tensors(&self) -> &IndexMap<String, Located> {
+    pub fn tensors(&self) -> &ByName<Located> {
         &self.tensors
     }
 
@@ -257,11 +257,12 @@ fn read_exact_at(file: &File, path: &Path, offset: u64, buffer: &mut [u8]) -> Re
 
 /// Moves every listed tensor out of the header of its shard, in index order.
 fn take_listed(
-    weight_map: IndexMap<String, usize>,
+    weight_map: ByName<usize>,
     shards: &[Shard],
     headers: &mut [Header],
-) -> Result<IndexMap<String, Located>> {
-    let mut tensors = IndexMap::with_capacity(weight_map.len());
+) -> Result<ByName<Located>> {
+    let mut tensors = ByName::default();
+    tensors.reserve(weight_map.len());
     for (tensor, shard) in weight_map {
         let header = &mut headers[shard];
         let Some(info) = header.tensors.swap_remove(&tensor) else {
@@ -276,11 +277,11 @@ fn take_listed(
 /// What is left in the headers: tensors that the index does not list. None of them may have the
 /// name of another tensor.
 fn take_unlisted(
-    listed: &IndexMap<String, Located>,
+    listed: &ByName<Located>,
     shards: &[Shard],
     headers: Vec<Header>,
 ) -> Result<Vec<Unlisted>> {
-    let mut places = IndexMap::new();
+    let mut places = ByName::default();
     for (shard, header) in headers.into_iter().enumerate() {
         let mut left: Vec<_> = header.tensors.into_iter().collect();
         left.sort_by_key(|(_, info)| info.range.start);

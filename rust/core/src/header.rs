@@ -7,9 +7,9 @@
 mod raw;
 
 use crate::error::FormatError;
+use crate::names::ByName;
 use crate::tensor::{NoSize, TensorInfo, byte_len};
-use indexmap::IndexMap;
-use raw::{Oddities, RawHeader, RawTensor};
+use raw::{Entry, Oddities, RawHeader};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -44,13 +44,13 @@ pub enum Strictness {
 }
 
 /// Text that a writer put into the file, in file order.
-pub type Metadata = IndexMap<String, String>;
+pub type Metadata = ByName<String>;
 
 /// A validated header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Tensors by name, in the order of their bytes.
-    pub tensors: IndexMap<String, TensorInfo>,
+    pub tensors: ByName<TensorInfo>,
     /// The `__metadata__` map, if there is one.
     pub metadata: Option<Metadata>,
     /// Offset of the data section within the file.
@@ -82,13 +82,13 @@ impl Header {
     pub fn parse(text: &[u8], file_len: u64, strictness: Strictness) -> Result<Self, FormatError> {
         let text = std::str::from_utf8(text)
             .map_err(|error| FormatError::NotUtf8 { offset: error.valid_up_to() })?;
-        let raw = RawHeader::parse(text)?;
+        let mut raw = RawHeader::parse(text)?;
         if strictness == Strictness::Strict {
             refuse_oddities(text, &raw.oddities)?;
         }
         let data_start = PREFIX_LEN + text.len() as u64;
-        let tensors = validate(raw.tensors, data_start, file_len)?;
-        Ok(Self { tensors, metadata: raw.metadata, data_start })
+        validate(&mut raw.tensors, data_start, file_len)?;
+        Ok(Self { tensors: raw.tensors, metadata: raw.metadata, data_start })
     }
 
     /// Writes the header as the format wants it: the 8-byte length, then JSON padded with spaces
@@ -121,7 +121,7 @@ impl Serialize for Header {
             map.serialize_entry(METADATA_KEY, metadata)?;
         }
         for (name, info) in &self.tensors {
-            map.serialize_entry(name, &RawTensor::of(info))?;
+            map.serialize_entry(name, &Entry::of(info))?;
         }
         map.end()
     }
@@ -168,51 +168,48 @@ fn refuse_oddities(text: &str, oddities: &Oddities) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// Checks that the tensors fill the data section without hole or overlap, each with the size that
-/// its dtype and shape need, and returns them in the order of their bytes.
+/// Sorts the tensors by their bytes, and checks that they fill the data section without hole or
+/// overlap, each with the size that its dtype and shape need.
 fn validate(
-    raw: IndexMap<String, RawTensor<Vec<u64>>>,
+    tensors: &mut ByName<TensorInfo>,
     data_start: u64,
     file_len: u64,
-) -> Result<IndexMap<String, TensorInfo>, FormatError> {
-    let mut entries: Vec<_> = raw.into_iter().collect();
-    entries.sort_by(|(a_name, a), (b_name, b)| {
-        a.data_offsets.cmp(&b.data_offsets).then_with(|| a_name.cmp(b_name))
-    });
-    let mut tensors = IndexMap::with_capacity(entries.len());
-    let mut end_of_data = 0;
-    for (name, raw) in entries {
-        let info = validate_tensor(&name, raw, end_of_data)?;
-        end_of_data = info.range.end;
-        tensors.insert(name, info);
+) -> Result<(), FormatError> {
+    let by_bytes = |a_name: &String, a: &TensorInfo, b_name: &String, b: &TensorInfo| {
+        (a.range.start, a.range.end, a_name).cmp(&(b.range.start, b.range.end, b_name))
+    };
+    // Most writers have sorted them already; sorting again would rebuild the table.
+    if !tensors.iter().is_sorted_by(|a, b| by_bytes(a.0, a.1, b.0, b.1).is_le()) {
+        tensors.sort_by(by_bytes);
     }
-    check_file_len(data_start.saturating_add(end_of_data), file_len)?;
-    Ok(tensors)
+    let mut end_of_data = 0;
+    for (name, info) in tensors {
+        validate_tensor(name, info, end_of_data)?;
+        end_of_data = info.range.end;
+    }
+    check_file_len(data_start.saturating_add(end_of_data), file_len)
 }
 
-fn validate_tensor(
-    name: &str,
-    raw: RawTensor<Vec<u64>>,
-    expected_start: u64,
-) -> Result<TensorInfo, FormatError> {
-    let RawTensor { dtype, shape, data_offsets: (start, end) } = raw;
-    let tensor = || name.to_owned();
-    if start != expected_start {
-        return Err(FormatError::Offset {
-            tensor: tensor(),
-            expected: expected_start,
-            found: start,
-        });
+fn validate_tensor(name: &str, info: &TensorInfo, expected: u64) -> Result<(), FormatError> {
+    let TensorInfo { dtype, ref shape, range: Range { start, end } } = *info;
+    let (tensor, shape) = (|| name.to_owned(), || shape.clone());
+    if start != expected {
+        return Err(FormatError::Offset { tensor: tensor(), expected, found: start });
     }
     let Some(found) = end.checked_sub(start) else {
         return Err(FormatError::Backwards { tensor: tensor(), start, end });
     };
-    match byte_len(dtype, &shape) {
-        Ok(expected) if expected == found => Ok(TensorInfo { dtype, shape, range: start..end }),
-        Ok(expected) => Err(FormatError::Size { tensor: tensor(), dtype, shape, expected, found }),
-        Err(NoSize::Overflow) => Err(FormatError::Overflow { tensor: tensor(), dtype, shape }),
+    match byte_len(dtype, &info.shape) {
+        Ok(expected) if expected == found => Ok(()),
+        Ok(expected) => {
+            let (tensor, shape) = (tensor(), shape());
+            Err(FormatError::Size { tensor, dtype, shape, expected, found })
+        }
+        Err(NoSize::Overflow) => {
+            Err(FormatError::Overflow { tensor: tensor(), dtype, shape: shape() })
+        }
         Err(NoSize::PartOfAByte) => {
-            Err(FormatError::PartOfAByte { tensor: tensor(), dtype, shape })
+            Err(FormatError::PartOfAByte { tensor: tensor(), dtype, shape: shape() })
         }
     }
 }

@@ -1,8 +1,11 @@
 //! `model.safetensors.index.json` ↔ [`Index`]: which shard holds which tensor.
 
 use crate::error::{Error, IndexError};
+use crate::names::ByName;
 use crate::sys::file::open_regular;
-use indexmap::{IndexMap, IndexSet};
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
+use indexmap::map::Entry;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,9 +18,9 @@ use std::path::Path;
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     /// File names of the shards, in the order of their first mention.
-    pub shards: IndexSet<String>,
+    pub shards: IndexSet<String, RandomState>,
     /// Position in `shards` for each tensor.
-    pub weight_map: IndexMap<String, usize>,
+    pub weight_map: ByName<usize>,
     /// The JSON text of `metadata`, untouched.
     pub metadata: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Index {
             serde_json::from_slice(text).map_err(|error| json(error.to_string()))?;
         let mut index =
             Self { metadata: raw.metadata.map(|text| text.get().to_owned()), ..Self::default() };
+        index.weight_map.reserve(raw.weight_map.0.len());
         for (tensor, ShardName(shard)) in raw.weight_map.0 {
             index.insert(tensor, shard)?;
         }
@@ -62,25 +66,26 @@ impl Index {
     }
 
     fn insert(&mut self, tensor: String, shard: Cow<'_, str>) -> Result<(), IndexError> {
-        let position = match self.shards.get_index_of(shard.as_ref()) {
-            Some(position) => position,
-            None => self.insert_shard(&tensor, shard.into_owned())?,
-        };
-        match self.weight_map.get(&tensor) {
-            Some(&first) if first != position => Err(IndexError::ListedTwice {
-                tensor,
-                first: self.shards[first].clone(),
-                second: self.shards[position].clone(),
-            }),
-            Some(_) => Ok(()),
-            None => {
-                self.weight_map.insert(tensor, position);
+        let position = self.shard_position(&tensor, shard)?;
+        match self.weight_map.entry(tensor) {
+            Entry::Vacant(entry) => {
+                entry.insert(position);
                 Ok(())
             }
+            Entry::Occupied(entry) if *entry.get() == position => Ok(()),
+            Entry::Occupied(entry) => Err(IndexError::ListedTwice {
+                tensor: entry.key().clone(),
+                first: self.shards[*entry.get()].clone(),
+                second: self.shards[position].clone(),
+            }),
         }
     }
 
-    fn insert_shard(&mut self, tensor: &str, shard: String) -> Result<usize, IndexError> {
+    fn shard_position(&mut self, tensor: &str, shard: Cow<'_, str>) -> Result<usize, IndexError> {
+        if let Some(position) = self.shards.get_index_of(shard.as_ref()) {
+            return Ok(position);
+        }
+        let shard = shard.into_owned();
         if let Err(reason) = check_shard_name(&shard) {
             return Err(IndexError::UnsafeShardName { tensor: tensor.to_owned(), shard, reason });
         }

@@ -27,10 +27,10 @@ pub struct PlanOptions {
 }
 
 impl Default for PlanOptions {
-    /// Chunks of 4 MiB: large enough that the call does not matter, small enough that four
-    /// threads share a shard evenly and stop soon after Ctrl-C.
+    /// Chunks of 2 MiB: large enough that the call does not matter, small enough that what
+    /// sixteen threads have in flight (32 MiB) is read soon after Ctrl-C.
     fn default() -> Self {
-        Self { chunk_bytes: 4 << 20, max_gap: 4096, max_pieces: crate::sys::file::MAX_BUFFERS }
+        Self { chunk_bytes: 2 << 20, max_gap: 4096, max_pieces: crate::sys::file::MAX_BUFFERS }
     }
 }
 

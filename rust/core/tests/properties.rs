@@ -9,6 +9,7 @@ use builders::{Sizes, naive_read, write_checkpoint};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index as Choice, select};
+use windlass_core::ByName;
 use windlass_core::header::{Header, Metadata, text_len};
 use windlass_core::plan::{PlanOptions, ReadPlan, Target, Want, plan_reads};
 use windlass_core::tensor::byte_len;
@@ -39,7 +40,7 @@ fn any_header() -> impl Strategy<Value = Header> {
     let tensors = vec((name, any_dtype_and_shape()), 0..8);
     let metadata = proptest::option::of(vec((any_text(), any_text()), 0..4));
     (tensors, metadata).prop_map(|(tensors, metadata)| {
-        let mut header = Header { tensors: [].into(), metadata: None, data_start: 0 };
+        let mut header = Header { tensors: ByName::default(), metadata: None, data_start: 0 };
         header.metadata = metadata.map(Metadata::from_iter);
         let mut end = 0;
         for (name, (dtype, shape)) in tensors {

@@ -105,22 +105,22 @@ impl PyCheckpoint {
         let jobs = self.0.jobs(&names, dests, starts.as_deref());
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
         let read = |control: &_| self.0.read_into(jobs, &options, control);
-        let stats = interruptible(py, progress.as_ref(), read)?;
+        let done = interruptible(py, progress.as_ref(), read)?;
         let facts = PyDict::new(py);
-        facts.set_item("bytes", stats.bytes)?;
-        facts.set_item("reads", stats.reads)?;
-        facts.set_item("threads", stats.threads)?;
-        facts.set_item("backend", stats.backend)?;
+        facts.set_item("bytes", done.bytes)?;
+        facts.set_item("reads", done.reads)?;
+        facts.set_item("threads", done.threads)?;
+        facts.set_item("backend", done.backend)?;
         Ok(facts)
     }
 }
 
 /// Weight map and shard names of an index, without opening a shard.
 #[pyfunction]
-pub(crate) fn read_index<'py>(
-    py: Python<'py>,
+pub(crate) fn read_index(
+    py: Python<'_>,
     path: PathBuf,
-) -> PyResult<(Bound<'py, PyDict>, Vec<String>)> {
+) -> PyResult<(Bound<'_, PyDict>, Vec<String>)> {
     let index = detached(py, || Index::read(&path))?;
     let entries = index.weight_map.iter().map(|(name, &shard)| (name, &index.shards[shard]));
     Ok((entries.into_py_dict(py)?, index.shards.iter().cloned().collect()))

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 use windlass_core::{Control, Result};
 
-/// How often signals are looked at and progress is told. Ctrl-C is answered within twice this.
-const POLL: Duration = Duration::from_millis(50);
+/// How often signals are looked at and progress is told. Ctrl-C is answered after this, and after
+/// the chunks that the reader threads are at.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Short work: no polling.
 pub(crate) fn detached<T: Send>(

@@ -1,5 +1,7 @@
 //! `windlass._rust`: the engine as Python sees it. Translation only; see `_rust.pyi` for the manual.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 mod buffer;
 mod checkpoint;
 mod detach;

@@ -4,10 +4,9 @@
 //! would refuse is noted in [`Oddities`] on the way.
 
 use super::{METADATA_KEY, Metadata};
-use crate::dtype::Dtype;
 use crate::error::FormatError;
+use crate::names::ByName;
 use crate::tensor::TensorInfo;
-use indexmap::IndexMap;
 use serde::Serialize;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -19,31 +18,26 @@ pub(super) struct Oddities {
     pub(super) unknown_field: Option<(String, String)>,
 }
 
-/// One tensor's entry; `Shape` is borrowed for writing and owned after reading.
+/// One tensor's entry as it is written.
 #[derive(Serialize)]
-pub(super) struct RawTensor<Shape> {
-    #[serde(serialize_with = "dtype_name")]
-    pub(super) dtype: Dtype,
-    pub(super) shape: Shape,
-    pub(super) data_offsets: (u64, u64),
+pub(super) struct Entry<'a> {
+    dtype: &'static str,
+    shape: &'a [u64],
+    data_offsets: (u64, u64),
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn dtype_name<S: serde::Serializer>(dtype: &Dtype, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(dtype.name())
-}
-
-impl<'a> RawTensor<&'a [u64]> {
+impl<'a> Entry<'a> {
     pub(super) fn of(info: &'a TensorInfo) -> Self {
         let data_offsets = (info.range.start, info.range.end);
-        Self { dtype: info.dtype, shape: &info.shape, data_offsets }
+        Self { dtype: info.dtype.name(), shape: &info.shape, data_offsets }
     }
 }
 
 /// The whole header text.
 #[derive(Default)]
 pub(super) struct RawHeader {
-    pub(super) tensors: IndexMap<String, RawTensor<Vec<u64>>>,
+    /// In file order, offsets as written: they may run backwards or overlap.
+    pub(super) tensors: ByName<TensorInfo>,
     pub(super) metadata: Option<Metadata>,
     pub(super) oddities: Oddities,
 }
@@ -120,7 +114,7 @@ impl<'de> Visitor<'de> for MetadataSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut metadata = Metadata::new();
+        let mut metadata = Metadata::default();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if metadata.contains_key(&key) {
                 self.0.duplicate_key.get_or_insert_with(|| key.clone());
@@ -138,7 +132,7 @@ struct TensorSeed<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for TensorSeed<'_> {
-    type Value = RawTensor<Vec<u64>>;
+    type Value = TensorInfo;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -146,7 +140,7 @@ impl<'de> DeserializeSeed<'de> for TensorSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for TensorSeed<'_> {
-    type Value = RawTensor<Vec<u64>>;
+    type Value = TensorInfo;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of dtype, shape and data_offsets")
@@ -156,8 +150,8 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
         let missing = |fields| de::Error::invalid_length(fields, &"dtype, shape, data_offsets");
         let dtype = seq.next_element()?.ok_or_else(|| missing(0))?;
         let shape = seq.next_element()?.ok_or_else(|| missing(1))?;
-        let data_offsets = seq.next_element()?.ok_or_else(|| missing(2))?;
-        Ok(RawTensor { dtype, shape, data_offsets })
+        let (start, end) = seq.next_element()?.ok_or_else(|| missing(2))?;
+        Ok(TensorInfo { dtype, shape, range: start..end })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -175,11 +169,10 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
             }
         }
         let missing = de::Error::missing_field;
-        Ok(RawTensor {
-            dtype: dtype.ok_or_else(|| missing("dtype"))?,
-            shape: shape.ok_or_else(|| missing("shape"))?,
-            data_offsets: data_offsets.ok_or_else(|| missing("data_offsets"))?,
-        })
+        let dtype = dtype.ok_or_else(|| missing("dtype"))?;
+        let shape = shape.ok_or_else(|| missing("shape"))?;
+        let (start, end) = data_offsets.ok_or_else(|| missing("data_offsets"))?;
+        Ok(TensorInfo { dtype, shape, range: start..end })
     }
 }
 
