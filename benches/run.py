@@ -71,7 +71,7 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work-folder", type=Path, default=BENCHES / "data")
     parser.add_argument("--results", type=Path, default=BENCHES / "results")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one run")
-    parser.add_argument("--limit-threads", type=positive, default=4)
+    parser.add_argument("--limit-threads", type=positive, default=16)
     options = parser.parse_args(words)
     options.workloads = options.workloads or (["quick"] if options.quick else ["all"])
     options.rounds = options.rounds or (1 if options.quick else DEFAULT_ROUNDS)
