@@ -59,6 +59,21 @@ def test_checkpoint_is_read_without_anything_heavy(tmp_path: Path) -> None:
     assert _modules_after(statement) & set(HEAVY) == set()
 
 
+@pytest.mark.parametrize(
+    ("framework", "use"),
+    [
+        ("torch", "windlass.load_file"),
+        ("torch", "windlass.safe_open('a.safetensors', 'pt')"),
+        ("numpy", "import windlass.numpy"),
+        ("numpy", "windlass.safe_open('a.safetensors', 'np')"),
+    ],
+)
+def test_missing_framework_is_told_how_to_install(framework: str, use: str) -> None:
+    code = f"import sys, windlass\nsys.modules[{framework!r}] = None\n{use}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"pip install 'windlass[{framework}]'" in done.stderr.splitlines()[-1]
+
+
 def test_torch_part_loads_no_hub_and_no_transformers() -> None:
     loaded = _modules_after("import windlass; windlass.load_sharded_checkpoint")
     assert "torch" in loaded

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("this needs numpy: pip install 'windlass[numpy]'") from error
 
 from windlass.arrays import Adapter, ArrayFile
 from windlass.errors import UnsupportedDtype

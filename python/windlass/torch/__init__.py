@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+try:
+    import torch as _torch  # noqa: F401  (only to say what to do where it is missing)
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("this needs torch: pip install 'windlass[torch]'") from error
+
 from windlass.safe import safe_open
 from windlass.torch.files import load_file
 from windlass.torch.load import load_sharded_checkpoint
