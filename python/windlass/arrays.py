@@ -1,6 +1,6 @@
 """One safetensors file → arrays of a framework: mapped views, or memory of their own.
 
-A framework is an `Adapter` of three functions (`windlass.torch.tensors`, `windlass.numpy`);
+A framework is an `Adapter` of four functions (`windlass.torch.tensors`, `windlass.numpy`);
 everything else is the same for all.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from windlass import _rust
 from windlass.checkpoint import TensorInfo
+from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
 
@@ -33,11 +34,13 @@ class Adapter(Generic[Array]):
             storage of its own.
         empty: `(name, info)` → an uninitialised, C-contiguous array of that dtype and shape.
         destination: `(array)` → its memory, for the engine to write to.
+        copy: `(array)` → the same values in memory of their own.
     """
 
     view: Callable[[str, TensorInfo, _rust.Mapping], Array]
     empty: Callable[[str, TensorInfo], Array]
     destination: Callable[[Array], Buffer | CapsuleType]
+    copy: Callable[[Array], Array]
 
 
 class ArrayFile(Generic[Array]):
@@ -64,11 +67,12 @@ class ArrayFile(Generic[Array]):
         threads: int | None = None,
         io: Io = "auto",
     ) -> None:
-        check_memory(memory)
+        check_options(memory=memory, io=io, threads=threads)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
         self._threads, self._io = threads or 0, io
-        self._mapping = self.table.map_shard(0) if memory == "mapped" else None
+        self._owned = memory == "owned"
+        self._mapping = None if self._owned else self.table.map_shard(0)
 
     def info(self, name: str) -> TensorInfo:
         """Return what the header says about a tensor."""
@@ -77,6 +81,12 @@ class ArrayFile(Generic[Array]):
     def get(self, name: str) -> Array:
         """Return one tensor."""
         return self.get_many([name])[name]
+
+    def part(self, name: str, cut: Callable[[Array], Array]) -> Array:
+        """Return part of a tensor, of which no more is read than `cut` takes."""
+        mapping = self._mapping or self.table.map_shard(0)
+        part = cut(self._adapter.view(name, self.info(name), mapping))
+        return self._adapter.copy(part) if self._owned else part
 
     def get_many(self, names: Iterable[str]) -> dict[str, Array]:
         """Return the named tensors, in that order."""
@@ -100,13 +110,6 @@ class ArrayFile(Generic[Array]):
                 list(arrays), destinations, threads=self._threads, io=self._io, progress=tell
             )
         return arrays
-
-
-def check_memory(memory: str) -> None:
-    """Raise `ValueError` if `memory=` is neither `"mapped"` nor `"owned"`."""
-    if memory not in ("mapped", "owned"):
-        message = f'memory should be "mapped" or "owned", found {memory!r}'
-        raise ValueError(message)
 
 
 def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:

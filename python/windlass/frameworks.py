@@ -30,6 +30,7 @@ def find_framework(name: str, device: Any) -> Framework:  # noqa: ANN401  (torch
     Raises:
         ValueError: an unknown framework, or a device that it does not know.
     """
+    device = "cpu" if device is None else device
     if name in ("pt", "torch", "pytorch"):
         return _torch(device)
     if name in ("np", "numpy"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from windlass.errors import CheckpointNotFound
+from windlass.errors import CheckpointNotFound, ShardNotReadable
 
 if TYPE_CHECKING:
     from windlass.types import PathLike
@@ -48,7 +48,7 @@ def find_checkpoint(path: PathLike, *, prefer_safe: bool = True) -> CheckpointFi
         return _classify(path)
     for name in _PREFER_SAFE if prefer_safe else _PREFER_PICKLE:
         found = os.path.join(path, name)
-        if os.path.lexists(found):
+        if _is_there(found):
             return _classify(found)
     raise CheckpointNotFound(_not_found(path))
 
@@ -64,15 +64,27 @@ def find_safetensors(path: PathLike) -> CheckpointFile:
         return CheckpointFile(path, is_index=path.endswith(".json"), is_safetensors=True)
     for name in (SAFE_INDEX, SAFE_FILE):
         found = os.path.join(path, name)
-        if os.path.lexists(found):
+        if _is_there(found):
             return CheckpointFile(found, is_index=name == SAFE_INDEX, is_safetensors=True)
     message = f"Can't find a checkpoint index ({SAFE_INDEX}) or {SAFE_FILE} in {path}."
     raise CheckpointNotFound(message)
 
 
+def _is_there(path: str) -> bool:
+    """Whether a name is in its folder, be it a dangling link; a closed folder is an error."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError as error:
+        message = f"`{path}`: permission denied"
+        raise ShardNotReadable(message) from error
+    return True
+
+
 def _classify(path: str) -> CheckpointFile:
     is_index = path.endswith(".json")
-    is_pickle = path.removesuffix(".index.json").endswith((".bin", ".pt", ".pth"))
+    is_pickle = path.partition(".index.")[0].endswith((".bin", ".pt", ".pth"))
     return CheckpointFile(path, is_index=is_index, is_safetensors=not is_pickle)
 
 

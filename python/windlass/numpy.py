@@ -115,7 +115,7 @@ def numpy_dtype(name: str, dtype: str) -> np.dtype[Any]:
 
 
 def index(array: NDArray[Any], key: Any) -> NDArray[Any]:  # noqa: ANN401  (any index of numpy)
-    """Return part of an array, by numpy's rules; a single element is an array without dimensions.
+    """Return part of an array, packed, by numpy's rules; one element is a 0-d array.
 
     Raises:
         ValueError: a slice with a negative step, which safetensors refuses too.
@@ -124,8 +124,8 @@ def index(array: NDArray[Any], key: Any) -> NDArray[Any]:  # noqa: ANN401  (any 
         if isinstance(part, slice) and part.step is not None and part.step < 0:
             message = f"slice steps must be positive, found {part.step}"
             raise ValueError(message)
-    return np.asarray(array[key])
+    return np.asarray(array[key], order="C")
 
 
 #: numpy, as `windlass.arrays` sees it.
-ADAPTER: Adapter[NDArray[Any]] = Adapter(view, empty, destination)
+ADAPTER: Adapter[NDArray[Any]] = Adapter(view, empty, destination, np.copy)

@@ -58,6 +58,9 @@ class _Bar:
         try:
             from tqdm import tqdm
         except ImportError:
+            if self._forced:
+                message = "progress=True needs tqdm: pip install 'windlass[progress]'"
+                raise ModuleNotFoundError(message) from None
             return False
         hidden = False if self._forced else None  # None: hidden unless it is a terminal.
         bar = tqdm(total=self._total, unit="B", unit_scale=True, desc="reading", disable=hidden)

@@ -23,6 +23,7 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         device: where tensors go; numpy knows only `"cpu"`.
         memory: `"mapped"` (default): tensors look into a private map of the file; `"owned"`: each
             is read into memory of its own.
+        backend: safetensors' word for it: `"pread"` means `memory="owned"`.
         strict_format: also refuse what the format forbids and safetensors accepts.
 
     Raises:
@@ -43,8 +44,13 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         device: Any = "cpu",  # noqa: ANN401  (torch takes names, numbers and torch.device)
         *,
         memory: Memory = "mapped",
+        backend: str = "mmap",
         strict_format: bool = False,
     ) -> None:
+        if backend not in ("mmap", "pread"):
+            message = f'backend should be "mmap" or "pread", found {backend!r}'
+            raise ValueError(message)
+        memory = "owned" if backend == "pread" else memory
         self._framework: Framework = find_framework(framework, device)
         adapter = self._framework.adapter
         self._open: ArrayFile[Any] | None = ArrayFile(
@@ -120,5 +126,5 @@ class TensorSlice:
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  (what the framework takes and gives)
         """Return part of the tensor, by the framework's own rules; steps must be positive."""
-        part = self._framework.part(self._file.get(self._name), index)
+        part = self._file.part(self._name, lambda array: self._framework.part(array, index))
         return self._framework.place(part)

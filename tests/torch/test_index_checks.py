@@ -34,7 +34,7 @@ UNSAFE = [
     "//server/share/weights.safetensors",
 ]
 BAD_INDEXES = {
-    "empty": b"",
+    "blank": b"  ",
     "not JSON": b"weights: none",
     "cut off": b'{"weight_map": {"weight": "model',
     "not UTF-8": b'{"weight_map": {"\xff": "a.safetensors"}}',

@@ -43,23 +43,26 @@ class Assignment:
         self._source = source
         self._slots = [*present, *covered]
         self._winners = {_identity(slot.tensor): slot for slot in present}
+        _refuse_mixed_groups({slot.name for slot in self._slots}, ties)
         for slot in self._slots:
             self._check_tie(slot, ties)
             self._check_gradient(slot)
 
-    def run(self, memory: Memory, settings: ReadSettings) -> None:
-        """Load, and put the tensors into the model."""
+    def load(self, memory: Memory, settings: ReadSettings) -> dict[str, torch.Tensor]:
+        """Load the tensors; the model does not change."""
         names = [slot.name for slot in self._winners.values()]
-        loaded = _load(self._source, names, memory, settings)
-        made: dict[int, Parameter] = {}
+        return _load(self._source, names, memory, settings)
+
+    def put(self, loaded: dict[str, torch.Tensor]) -> None:
+        """Put loaded tensors into the model; what was one object becomes one object."""
+        made: dict[int, torch.Tensor] = {}
         for slot in self._slots:
-            data = loaded[self._winners[_identity(slot.tensor)].name].view(slot.tensor.shape)
-            if slot.key not in slot.module._parameters:
-                setattr(slot.module, slot.key, data)
-                continue
             old = slot.tensor
             if id(old) not in made:
-                made[id(old)] = Parameter(data, requires_grad=old.requires_grad)
+                data = loaded[self._winners[_identity(old)].name].view(old.shape)
+                is_parameter = slot.key in slot.module._parameters
+                grad = old.requires_grad
+                made[id(old)] = Parameter(data, requires_grad=grad) if is_parameter else data
             setattr(slot.module, slot.key, made[id(old)])
 
     def _check_tie(self, slot: Slot, ties: Ties) -> None:
@@ -77,6 +80,19 @@ class Assignment:
         if slot.tensor.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
             message = (
                 f"`{slot.name}` requires a gradient, which {dtype} of the checkpoint cannot have"
+            )
+            raise UnsupportedParameter(message)
+
+
+def _refuse_mixed_groups(own: set[str], ties: Ties) -> None:
+    """A module that loads itself cannot be handed the tensor of another, nor the reverse."""
+    for group in ties.groups:
+        others = [name for name in group if name not in own]
+        ours = [name for name in group if name in own]
+        if ours and others:
+            message = (
+                f"`{ours[0]}` and `{others[0]}` share memory, and one of them is loaded by its "
+                "module's own code: assign=True would break that tie; load without it"
             )
             raise UnsupportedParameter(message)
 

@@ -1,9 +1,10 @@
-"""Modules that load themselves: through torch's own path, and undone when that fails.
+"""Modules that load themselves: through torch's own path.
 
 Quantised layers, `weight_norm`, batch norm and lazy modules override or hook the steps of
 `load_state_dict`. Such a module gets its part of the checkpoint as a dict, exactly as torch would
-hand it over, with tensors that are read as they are touched. Its former state is kept until the
-whole load is known to succeed: that takes as much memory as the module has.
+hand it over, with tensors that are read as they are touched. Only the module can say whether the
+state fits, so it is loaded before all plain modules, and its former state is kept until the whole
+plan stands: that takes as much memory as the module has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from windlass.errors import IncompatibleKeys
 
 if TYPE_CHECKING:
     from collections import OrderedDict
-    from collections.abc import Iterable
 
     from windlass.torch.slots import Hooked
 
@@ -39,14 +39,17 @@ def load_hooked(
         IncompatibleKeys: torch found that the state does not fit, in torch's words.
     """
     shell = _shell(hooked)
+    options = {"assign": True} if assign else {}  # Older overrides do not know the word.
     try:
-        result = shell.load_state_dict(state, strict=False, assign=assign)
+        result = shell.load_state_dict(state, strict=False, **options)
     except RuntimeError as error:
         words = f"Error(s) in loading state_dict for {type(shell).__name__}:"
         if not str(error).startswith(words):
             raise
         title = f"Error(s) in loading state_dict for {type(owner).__name__}:"
         raise IncompatibleKeys(title + str(error).removeprefix(words)) from error
+    if result is None:  # An override that reports nothing.
+        return HookedResult([], [])
     return HookedResult(list(result.missing_keys), list(result.unexpected_keys))
 
 
@@ -60,10 +63,10 @@ def _shell(hooked: Hooked) -> nn.Module:
 
 
 class Snapshot:
-    """The state of some modules, to be brought back if a load fails."""
+    """The state of a module and all below it, to be brought back."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._modules = [_ModuleState.of(part) for module in modules for part in module.modules()]
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = [_ModuleState.of(part) for part in module.modules()]
         tensors = {id(tensor): tensor for state in self._modules for tensor in state.tensors()}
         with torch.no_grad():
             self._tensors = [_TensorState.of(tensor) for tensor in tensors.values()]
@@ -103,17 +106,29 @@ class _ModuleState(NamedTuple):
 class _TensorState(NamedTuple):
     tensor: torch.Tensor
     cls: type
-    data: torch.Tensor | None
+    memory: torch.Tensor
+    values: torch.Tensor
     requires_grad: bool
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> _TensorState:
-        data = None if is_lazy(tensor) else tensor.detach().clone()
-        return cls(tensor, type(tensor), data, tensor.requires_grad)
+        memory = tensor.data if is_lazy(tensor) else tensor.detach()
+        return cls(tensor, type(tensor), memory, memory.clone(), tensor.requires_grad)
 
     def restore(self) -> None:
         if type(self.tensor) is not self.cls:  # A lazy parameter that was given its shape.
-            self.tensor.data = torch.empty(0, dtype=self.tensor.dtype, device=self.tensor.device)
+            self.tensor.data = self.memory
             self.tensor.__class__ = self.cls
-        elif self.data is not None and not self.data.is_meta:
-            self.tensor.copy_(self.data)
+            return
+        if is_lazy(self.tensor):
+            return
+        if not self._looks_into_memory():
+            self.tensor.data = self.memory
+        if not self.memory.is_meta:
+            self.memory.copy_(self.values)
+        if self.tensor.is_leaf:
+            self.tensor.requires_grad_(self.requires_grad)
+
+    def _looks_into_memory(self) -> bool:
+        now, then = self.tensor, self.memory
+        return now.is_meta or now.is_set_to(then)

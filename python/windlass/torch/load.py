@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 
-from windlass.arrays import check_memory
 from windlass.layout import find_checkpoint
+from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.torch.fill import ReadSettings
@@ -82,28 +82,29 @@ def load_sharded_checkpoint(
     if not isinstance(model, nn.Module):
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
-    check_memory(memory)
+    check_options(memory=memory, io=io, threads=threads)
     file = find_checkpoint(folder, prefer_safe=prefer_safe)
     with paused_gc():
         source = open_source(file, strict_format=strict_format)
-        plan = plan_load(model, source, strict=strict, assign=assign)
+        plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
+        _warn_unlisted(source.unlisted)
         settings = ReadSettings(threads or 0, io)
         with track(plan.nbytes, progress) as tell:
-            plan.carry_out(settings._replace(tell=tell), memory)
+            plan.carry_out(settings._replace(tell=tell))
         conflicts = list(plan.conflicts(settings))
-    _warn(source.unlisted, conflicts)
-    return _IncompatibleKeys(plan.missing, plan.unexpected)
-
-
-def _warn(unlisted: list[tuple[str, str]], conflicts: list[tuple[str, str]]) -> None:
-    for name, shard in unlisted:
-        _warn_caller(f"tensor `{name}` is in `{shard}` but not in the index; it was not loaded")
     for earlier, later in conflicts:
         _warn_caller(
             f"`{earlier}` and `{later}` share memory in the model, but the checkpoint gives them "
             f"different values; those of `{later}`, the later in the model, were loaded"
         )
+    return _IncompatibleKeys(plan.missing, plan.unexpected)
 
 
-def _warn_caller(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+def _warn_unlisted(unlisted: list[tuple[str, str]]) -> None:
+    if unlisted:
+        places = ", ".join(f"`{name}` in `{shard}`" for name, shard in unlisted)
+        _warn_caller(f"not in the index, and not loaded: {places}", stacklevel=4)
+
+
+def _warn_caller(message: str, stacklevel: int = 3) -> None:
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -98,8 +98,8 @@ def refuse_incompatible(
             message += f"\n{title} key(s): " + ",".join(f'"{name}"' for name in names) + "."
     for name, found, expected in mismatched:
         message += (
-            f"\nsize mismatch for {name}: copying a param with shape {torch.Size(found)} from "
-            f"checkpoint, the shape in current model is {torch.Size(expected)}."
+            f"\nsize mismatch for {name}: copying a param with shape torch.Size({list(found)}) "
+            f"from checkpoint, the shape in current model is torch.Size({list(expected)})."
         )
     raise IncompatibleKeys(message, missing, unexpected, [(*one,) for one in mismatched])
 
@@ -112,24 +112,29 @@ def refuse_unfillable(slots: list[Slot], source: Source) -> None:
         UnsupportedParameter: a place is a tensor subclass, not strided, expanded, or an inference
             tensor outside inference mode; or torch's `copy_` cannot cast to its dtype.
     """
+    refuse_foreign(slots)
     castable: set[tuple[torch.dtype, torch.dtype, torch.device]] = set()
     for slot in slots:
-        reason = _unfillable(slot.tensor)
-        if reason:
-            message = f"`{slot.name}` {reason}"
-            raise UnsupportedParameter(message)
-        if slot.tensor.is_meta:
-            refuse_meta(slot.name)
+        refuse_unwritable(slot.name, slot.tensor)
         cast = (source.layout(slot.name).dtype, slot.tensor.dtype, slot.tensor.device)
         if cast not in castable:
             _refuse_cast(slot.name, *cast)
             castable.add(cast)
 
 
+def refuse_foreign(slots: list[Slot]) -> None:
+    """Raise `UnsupportedParameter` for tensors whose bytes only their own code understands."""
+    for slot in slots:
+        reason = _foreign(slot.tensor)
+        if reason:
+            message = f"`{slot.name}` {reason}"
+            raise UnsupportedParameter(message)
+
+
 def _refuse_cast(
     name: str, found: torch.dtype, expected: torch.dtype, device: torch.device
 ) -> None:
-    """Raise `UnsupportedParameter` if torch cannot copy one dtype to another; try one element."""
+    """Raise `UnsupportedParameter` if torch cannot copy one dtype to the other."""
     if found == expected:
         return
     with warnings.catch_warnings(action="ignore"):  # It warns again where it really casts.
@@ -140,7 +145,22 @@ def _refuse_cast(
             raise UnsupportedParameter(message) from error
 
 
-def refuse_meta(name: str) -> None:
+def refuse_unwritable(name: str, tensor: torch.Tensor) -> None:
+    """Raise for a tensor that torch itself would fail to fill, or pretend to.
+
+    Raises:
+        MetaParameter: it is on the meta device.
+        UnsupportedParameter: it is expanded, or an inference tensor outside inference mode.
+    """
+    if tensor.is_meta:
+        _refuse_meta(name)
+    reason = _unwritable(tensor)
+    if reason:
+        message = f"`{name}` {reason}"
+        raise UnsupportedParameter(message)
+
+
+def _refuse_meta(name: str) -> None:
     """Raise `MetaParameter`."""
     message = (
         f"`{name}` is on the meta device and has no memory to fill: pass assign=True to put the "
@@ -149,7 +169,7 @@ def refuse_meta(name: str) -> None:
     raise MetaParameter(message)
 
 
-def _unfillable(tensor: torch.Tensor) -> str | None:
+def _foreign(tensor: torch.Tensor) -> str | None:
     if type(tensor) is not Parameter and type(tensor) is not torch.Tensor:
         return (
             f"is a {type(tensor).__module__}.{type(tensor).__qualname__}, whose memory only its "
@@ -158,6 +178,10 @@ def _unfillable(tensor: torch.Tensor) -> str | None:
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else tensor.layout
         return f"is {kind}, not a plain strided tensor"
+    return None
+
+
+def _unwritable(tensor: torch.Tensor) -> str | None:
     if not tensor.is_contiguous() and _is_expanded(tensor):
         return "is an expanded view: several of its elements are one in memory"
     if tensor.is_inference() and not torch.is_inference_mode_enabled():

@@ -7,7 +7,6 @@ read as they are touched.
 from __future__ import annotations
 
 import os
-import pickle
 import stat
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -102,11 +101,17 @@ def load_pickle(path: str, index: str | None = None) -> dict[str, Any]:
     except OSError as error:
         message = f"`{path}`: reading failed: {error}"
         raise ReadFailed(message) from error
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # The unpickler lets every kind of error through.
         message = f"`{path}`: torch.load(weights_only=True) refuses this file: {error}"
         raise InvalidPickle(message) from error
     if not isinstance(state, dict):
         message = f"`{path}`: expected a dict of tensors, found {type(state).__name__}"
+        raise InvalidPickle(message)
+    strangers = [key for key in state if not isinstance(key, str)]
+    if strangers:
+        message = f"`{path}`: expected names of tensors, found the key {strangers[0]!r}"
         raise InvalidPickle(message)
     return state
 

@@ -13,10 +13,11 @@ from windlass.torch.hooked import HookedResult, Snapshot, load_hooked
 from windlass.torch.match import (
     Match,
     match_names,
+    refuse_foreign,
     refuse_incompatible,
-    refuse_meta,
     refuse_unfillable,
     refuse_unlisted,
+    refuse_unwritable,
 )
 from windlass.torch.slots import Hooked, Slot, walk
 from windlass.torch.sources import NameRanges
@@ -30,6 +31,43 @@ if TYPE_CHECKING:
     from windlass.torch.sources import Source
     from windlass.types import Memory
 
+#: Tied values are compared in parts of this many bytes.
+_COMPARE_BYTES = 2 << 20
+
+
+class HookedLoader(NamedTuple):
+    """Loads modules that load themselves, each with its part of the checkpoint."""
+
+    model: nn.Module
+    source: Source
+    ranges: NameRanges
+    assign: bool
+    memory: Memory
+
+    def refuse(self, hooked: Hooked) -> None:
+        """Raise for tensors of a module that torch would fail to fill, or pretend to."""
+        for name, tensor in () if self.assign else own_tensors(hooked):
+            if name in self.source.positions:
+                refuse_unwritable(name, tensor)
+
+    def load(self, hooked: Hooked) -> HookedResult:
+        """Load a module."""
+        names = self.ranges.below(hooked.prefix)
+        state = OrderedDict((name, self.source.tensor(name)) for name in names)
+        if self.memory == "owned" and self.assign:
+            state = OrderedDict((name, tensor.clone()) for name, tensor in state.items())
+        if self.source.metadata:
+            state._metadata = self.source.metadata  # type: ignore[attr-defined]
+        return load_hooked(hooked, state, self.model, assign=self.assign)
+
+
+def own_tensors(hooked: Hooked) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of a hooked module's state, with full names."""
+    state = hooked.module.state_dict(prefix=hooked.prefix, keep_vars=True)
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value):
+            yield name, value
+
 
 class LoadPlan(NamedTuple):
     """What goes where. Hooked modules have been loaded; nothing else has changed.
@@ -38,6 +76,7 @@ class LoadPlan(NamedTuple):
         source: the checkpoint.
         match: places and names.
         ties: places that share memory.
+        hooked_loader: loads the modules that load themselves.
         assignment: with `assign`, the tensors that are to be put in place.
         missing: names that the model has and the checkpoint lacks, in model order.
         unexpected: names that the checkpoint has and the model lacks, in index order.
@@ -46,52 +85,72 @@ class LoadPlan(NamedTuple):
     source: Source
     match: Match
     ties: Ties
+    hooked_loader: HookedLoader
     assignment: Assignment | None
     missing: list[str]
     unexpected: list[str]
 
     @property
     def nbytes(self) -> int:
-        """Bytes to be read, those of hooked modules not counted."""
-        return sum(self.source.nbytes(slot.name) for slot in self.match.present)
+        """Bytes to be read into places that nobody else writes to: what progress counts."""
+        return sum(self.source.nbytes(one.name) for one in self._fills() if self._is_alone(one))
 
-    def carry_out(self, settings: ReadSettings, memory: Memory) -> None:
+    def carry_out(self, settings: ReadSettings) -> None:
         """Read everything into its place."""
         try:
             if self.assignment:
-                self.assignment.run(memory, settings)
+                self.assignment.put(self.assignment.load(self.hooked_loader.memory, settings))
             else:
                 self._fill(settings)
         except BaseException as error:
-            error.add_note("The model is now partly loaded.")
+            error.add_note("The model may now be partly loaded.")
             raise
 
+    def _fills(self) -> list[Fill]:
+        return [Fill(slot.name, slot.tensor) for slot in self.match.present]
+
+    def _is_alone(self, one: Fill) -> bool:
+        return one.name not in self.ties.losers
+
     def _fill(self, settings: ReadSettings) -> None:
-        fills = [Fill(slot.name, slot.tensor) for slot in self.match.present]
-        partly, wholly = self.ties.partly_overwritten, self.ties.overwritten
+        fills, plain = self._fills(), {slot.name for slot in self.match.present}
+        losers = self.ties.losers
+        silent = settings._replace(tell=None)
+        skipped = []
         for one in fills:  # One after another, so that the later name wins.
-            if one.name in partly:
-                self.source.fill([one], settings)
-        rest = [one for one in fills if one.name not in partly and one.name not in wholly]
-        self.source.fill(rest, settings)
-        # Their memory has changed too, and `copy_` would have told autograd so.
-        torch.autograd.graph.increment_version([o.tensor for o in fills if o.name in wholly])
+            if self.ties.overwritten.get(one.name) in plain:
+                skipped.append(one.tensor)
+            elif not self._is_alone(one):
+                self.source.fill([one], silent)
+        self.source.fill([one for one in fills if self._is_alone(one)], settings)
+        # The memory of those skipped has changed too, and `copy_` would have told autograd so.
+        torch.autograd.graph.increment_version(skipped)
+        hooked_winners = {losers[name] for name in losers.keys() & plain} - plain
+        for hooked in self.match.hooked:  # Theirs is the last word: they get it again.
+            if any(name.startswith(hooked.prefix) for name in hooked_winners):
+                self.hooked_loader.load(hooked)
 
     def conflicts(self, settings: ReadSettings) -> Iterator[tuple[str, str]]:
         """Yield `(earlier, later)` names that share memory and differ in the checkpoint."""
-        losers = {**self.ties.partly_overwritten, **self.ties.overwritten}
-        for slot in self.match.present:
-            if slot.name in losers and not self._holds(slot, settings):
-                yield slot.name, losers[slot.name]
+        losers = self.ties.losers
+        if not losers:
+            return
+        now = {slot.name: getattr(slot.module, slot.key) for slot in self.match.present}
+        for hooked in self.match.hooked:
+            now.update(own_tensors(hooked))
+        for name, by in losers.items():
+            if name in now and not self._holds(name, now[name], settings):
+                yield name, by
 
-    def _holds(self, slot: Slot, settings: ReadSettings) -> bool:
+    def _holds(self, name: str, tensor: torch.Tensor, settings: ReadSettings) -> bool:
         """Whether a place now has the checkpoint's value, in its own dtype."""
-        now = getattr(slot.module, slot.key)
-        pieces = self.source.pieces([Fill(slot.name, now)], settings)
-        return all(_same_bytes(part, values.to(part.dtype)) for part, values in pieces)
+        pieces = self.source.pieces([Fill(name, tensor)], settings)
+        return all(_same_bytes(part, values) for part, values in pieces)
 
 
-def plan_load(model: nn.Module, source: Source, *, strict: bool, assign: bool) -> LoadPlan:
+def plan_load(
+    model: nn.Module, source: Source, *, strict: bool, assign: bool, memory: Memory
+) -> LoadPlan:
     """Check everything, and load the modules that load themselves (undone on any error).
 
     Raises:
@@ -101,13 +160,20 @@ def plan_load(model: nn.Module, source: Source, *, strict: bool, assign: bool) -
         refuse_unlisted(source.unlisted)
     ranges = NameRanges(source.positions)
     match = match_names(walk(model), source, ranges)
-    snapshot = Snapshot(hooked.module for hooked in match.hooked)
+    refuse_foreign(match.present)
+    loader = HookedLoader(model, source, ranges, assign, memory)
+    if match.hooked:  # What is known to be wrong is said before any hook runs.
+        refuse_incompatible(model, [], match.unexpected if strict else [], match.mismatched)
+        for hooked in match.hooked:
+            loader.refuse(hooked)
+    tensors = {hooked.prefix: list(own_tensors(hooked)) for hooked in match.hooked}
+    snapshots: list[Snapshot] = []
     try:
-        results = {
-            hooked.prefix: _load_hooked(model, hooked, source, ranges, assign=assign)
-            for hooked in match.hooked
-        }
-        ties = find_ties(list(_claims(match, results)))
+        results = {}
+        for hooked in match.hooked:
+            snapshots.append(Snapshot(hooked.module))
+            results[hooked.prefix] = loader.load(hooked)
+        ties = find_ties(list(_claims(match, tensors, results, source)))
         missing = _missing(match, results, ties)
         unexpected = _unexpected(match, results, source)
         required = (missing, unexpected) if strict else ([], [])
@@ -116,42 +182,27 @@ def plan_load(model: nn.Module, source: Source, *, strict: bool, assign: bool) -
         if not assign:
             refuse_unfillable(match.present, source)
     except BaseException:
-        snapshot.restore()
+        for snapshot in reversed(snapshots):
+            snapshot.restore()
         raise
     unexpected += [name for name, _ in source.unlisted]
-    return LoadPlan(source, match, ties, assignment, missing, unexpected)
+    return LoadPlan(source, match, ties, loader, assignment, missing, unexpected)
 
 
-def _load_hooked(
-    model: nn.Module, hooked: Hooked, source: Source, ranges: NameRanges, *, assign: bool
-) -> HookedResult:
-    names = ranges.below(hooked.prefix)
-    if not assign:
-        for name, tensor in _own_tensors(hooked):
-            if tensor.is_meta and name in source.positions:
-                refuse_meta(name)
-    state = OrderedDict((name, source.tensor(name)) for name in names)
-    if source.metadata:
-        state._metadata = source.metadata  # type: ignore[attr-defined]
-    return load_hooked(hooked, state, model, assign=assign)
-
-
-def _own_tensors(hooked: Hooked) -> Iterator[tuple[str, torch.Tensor]]:
-    state = hooked.module.state_dict(prefix=hooked.prefix, keep_vars=True)
-    for name, value in state.items():
-        if isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value):
-            yield name, value
-
-
-def _claims(match: Match, results: dict[str, HookedResult]) -> Iterator[Claim]:
-    present = {slot.name for slot in match.present}
+def _claims(
+    match: Match,
+    tensors: dict[str, list[tuple[str, torch.Tensor]]],
+    results: dict[str, HookedResult],
+    source: Source,
+) -> Iterator[Claim]:
     for entry in match.entries:
         if isinstance(entry, Slot):
-            yield Claim(entry.name, entry.tensor, entry.name in present)
+            yield Claim(entry.name, entry.tensor, entry.name in source.positions)
         else:
             missing = set(results[entry.prefix].missing_keys)
-            for name, tensor in _own_tensors(entry):
-                yield Claim(name, tensor, name not in missing)
+            for name, tensor in tensors[entry.prefix]:
+                # A module may have made up what the checkpoint lacks: that covers nobody else.
+                yield Claim(name, tensor, name in source.positions and name not in missing)
 
 
 def _missing(match: Match, results: dict[str, HookedResult], ties: Ties) -> list[str]:
@@ -178,8 +229,16 @@ def _assignment(match: Match, ties: Ties, source: Source) -> Assignment:
     return Assignment(match.present, covered, ties, source)
 
 
-def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(_bytes(a), _bytes(b))
+def _same_bytes(part: torch.Tensor, values: torch.Tensor) -> bool:
+    """Whether values, cast to the dtype of a place, are the bytes of that place."""
+    if part.is_contiguous():
+        part, values = part.detach().reshape(-1), values.reshape(-1)
+    if not part.dim():
+        return torch.equal(_bytes(part), _bytes(values.to(part.dtype)))
+    row_bytes = max(1, part[:1].numel() * part.element_size())
+    rows = max(1, _COMPARE_BYTES // row_bytes)
+    pairs = zip(torch.split(part, rows), torch.split(values, rows), strict=True)
+    return all(torch.equal(_bytes(a), _bytes(b.to(a.dtype))) for a, b in pairs)
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:

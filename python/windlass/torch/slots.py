@@ -64,7 +64,8 @@ _INSTANCE_HOOKS = (
 
 def walk(model: nn.Module) -> list[Slot | Hooked]:
     """Return every place of the model, in the order of its state dict."""
-    if type(model).load_state_dict is not nn.Module.load_state_dict:
+    own = model.__dict__.get("load_state_dict") or type(model).load_state_dict
+    if own is not nn.Module.load_state_dict:
         return [Hooked("", model)]
     plain_classes: dict[type, bool] = {}
     return list(_walk(model, "", plain_classes))

@@ -78,14 +78,18 @@ class SafeSource:
         self.unlisted = self.table.unlisted()
         self.metadata: dict[str, Any] = {}
         self._mappings: dict[int, _rust.Mapping] = {}
+        self._layouts: dict[str, Layout] = {}
 
     @cached_property
     def _infos(self) -> list[tuple[str, tuple[int, ...], int, int, int]]:
         return self.table.infos()
 
     def layout(self, name: str) -> Layout:
-        dtype, shape, *_ = self._infos[self.positions[name]]
-        return Layout(*torch_layout(name, dtype, shape))
+        layout = self._layouts.get(name)
+        if layout is None:
+            dtype, shape, *_ = self._infos[self.positions[name]]
+            layout = self._layouts[name] = Layout(*torch_layout(name, dtype, shape))
+        return layout
 
     def nbytes(self, name: str) -> int:
         """Return the size of a tensor in the file."""
@@ -122,8 +126,9 @@ class PickleSource:
         if not isinstance(tensor, torch.Tensor):
             message = f"`{name}`: expected a tensor, found {type(tensor).__name__}"
             raise InvalidPickle(message)
-        if tensor.layout is not torch.strided or tensor.is_quantized:
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantized" if tensor.is_quantized else tensor.layout
+            kind = "meta" if tensor.is_meta else kind
             message = f"`{name}`: expected a plain strided tensor, found a {kind} one"
             raise InvalidPickle(message)
         return Layout(tensor.dtype, tuple(tensor.shape))

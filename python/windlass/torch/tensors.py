@@ -63,4 +63,4 @@ def find_device(device: str | int | torch.device) -> torch.device:
 
 
 #: torch, as `windlass.arrays` sees it.
-ADAPTER: Adapter[torch.Tensor] = Adapter(view, empty, destination)
+ADAPTER: Adapter[torch.Tensor] = Adapter(view, empty, destination, torch.clone)

@@ -31,17 +31,25 @@ class Ties(NamedTuple):
         covered: absent from the checkpoint, but all of their memory is written by other names.
         overwritten: name → the later name that writes to all of its memory.
         partly_overwritten: name → the later name that writes to part of its memory.
+        groups: names whose memory touches, in model order.
     """
 
     covered: set[str]
     overwritten: dict[str, str]
     partly_overwritten: dict[str, str]
+    groups: list[list[str]]
+
+    @property
+    def losers(self) -> dict[str, str]:
+        """Present names that do not have their memory to themselves → the later name."""
+        return {**self.partly_overwritten, **self.overwritten}
 
 
 def find_ties(claims: list[Claim]) -> Ties:
     """Judge the names of a model, given in model order."""
-    ties = Ties(set(), {}, {})
+    ties = Ties(set(), {}, {}, [])
     for cluster in _clusters(claims):
+        ties.groups.append([claim.name for claim in cluster])
         views = [_view(claim) for claim in cluster]
         for claim, (outcome, by) in zip(cluster, _rust.resolve_overlaps(views), strict=True):
             if outcome == "covered":
@@ -60,7 +68,8 @@ def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
         tensor = claim.tensor
         if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel():
             start = tensor.data_ptr()
-            spans.append((str(tensor.device), start, start + _extent(tensor), position))
+            place = "" if tensor.is_cpu else str(tensor.device)
+            spans.append((place, start, start + _extent(tensor), position))
     spans.sort()
     cluster: list[int] = []
     device, reach = "", 0
@@ -93,15 +102,14 @@ def _view(claim: Claim) -> tuple[int, list[int], list[int], int, bool]:
 
 def _cover_meta(claims: list[Claim], ties: Ties) -> None:
     """Meta tensors have no address: there a tie is the same tensor under two names."""
-    last_present = {}
+    same: dict[int, list[Claim]] = {}
     for claim in claims:
-        if claim.tensor.is_meta and claim.present:
-            last_present[id(claim.tensor)] = claim.name
-    for claim in claims:
-        winner = last_present.get(id(claim.tensor))
-        if winner is None:
+        if claim.tensor.is_meta:
+            same.setdefault(id(claim.tensor), []).append(claim)
+    for group in same.values():
+        present = [claim.name for claim in group if claim.present]
+        if len(group) == 1 or not present:
             continue
-        if not claim.present:
-            ties.covered.add(claim.name)
-        elif winner != claim.name:
-            ties.overwritten[claim.name] = winner
+        ties.groups.append([claim.name for claim in group])
+        ties.covered.update(claim.name for claim in group if not claim.present)
+        ties.overwritten.update(dict.fromkeys(present[:-1], present[-1]))

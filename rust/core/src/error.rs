@@ -306,6 +306,14 @@ pub enum Error {
         /// Number of starts, if any were given.
         starts: Option<usize>,
     },
+    /// Two destinations in the same memory.
+    #[error("the destinations of tensors `{first}` and `{second}` overlap in memory")]
+    DestinationsOverlap {
+        /// One tensor.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A byte range outside its tensor.
     #[error("tensor `{tensor}`: bytes {start}..{end} are outside its {byte_len} bytes")]
     RangeOutside {

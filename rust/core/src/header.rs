@@ -58,12 +58,6 @@ pub struct Header {
 }
 
 impl Header {
-    /// Byte range of a tensor within the file.
-    #[must_use]
-    pub fn file_range(&self, info: &TensorInfo) -> Range<u64> {
-        self.data_start + info.range.start..self.data_start + info.range.end
-    }
-
     /// Parses and validates the text of a header.
     ///
     /// `text` is what follows the 8-byte length; `file_len` is the size of the whole file.
@@ -135,12 +129,7 @@ impl Serialize for Header {
 /// # Errors
 /// The [`FormatError`] of the first broken rule.
 pub fn text_len(start: &[u8], file_len: u64) -> Result<u64, FormatError> {
-    if file_len == 0 {
-        return Err(FormatError::Empty);
-    }
-    if start.starts_with(GIT_LFS_PREFIX) {
-        return Err(FormatError::GitLfsPointer);
-    }
+    check_start(start, file_len)?;
     let prefix = start.first_chunk().ok_or(FormatError::TooShort { found: file_len })?;
     let found = u64::from_le_bytes(*prefix);
     if found > MAX_TEXT_LEN {
@@ -151,6 +140,20 @@ pub fn text_len(start: &[u8], file_len: u64) -> Result<u64, FormatError> {
         return Err(FormatError::HeaderTruncated { expected, found: file_len });
     }
     Ok(found)
+}
+
+/// Tells apart what is no weights file of any kind: nothing at all, or a git-lfs pointer.
+///
+/// # Errors
+/// [`FormatError::Empty`] or [`FormatError::GitLfsPointer`].
+pub fn check_start(start: &[u8], file_len: u64) -> Result<(), FormatError> {
+    if file_len == 0 {
+        return Err(FormatError::Empty);
+    }
+    if start.starts_with(GIT_LFS_PREFIX) {
+        return Err(FormatError::GitLfsPointer);
+    }
+    Ok(())
 }
 
 /// Strict mode: refuses what the format forbids and the reference parser lets through.

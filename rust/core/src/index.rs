@@ -1,6 +1,7 @@
 //! `model.safetensors.index.json` ↔ [`Index`]: which shard holds which tensor.
 
 use crate::error::{Error, IndexError};
+use crate::header::{START_LEN, check_start};
 use crate::names::ByName;
 use crate::sys::file::open_regular;
 use foldhash::fast::RandomState;
@@ -11,7 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// A parsed index, in file order.
@@ -60,8 +61,17 @@ impl Index {
     /// Whatever opening meets, and [`Error::Index`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let (mut file, identity) = open_regular(path)?;
-        let mut text = Vec::with_capacity(usize::try_from(identity.len).unwrap_or(0));
-        file.read_to_end(&mut text).map_err(|error| Error::io(path, "reading", error))?;
+        let read = |error| Error::io(path, "reading", error);
+        let mut text = Vec::new();
+        file.by_ref().take(START_LEN as u64).read_to_end(&mut text).map_err(read)?;
+        check_start(&text, identity.len)
+            .map_err(|source| Error::Format { path: path.to_owned(), source })?;
+        // What does not even begin like JSON is not read to its end, whatever its size.
+        if matches!(text.trim_ascii_start().first(), None | Some(b'{')) {
+            let rest = usize::try_from(identity.len).unwrap_or(usize::MAX);
+            text.try_reserve_exact(rest).map_err(|error| read(io::Error::other(error)))?;
+            file.read_to_end(&mut text).map_err(read)?;
+        }
         Self::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })
     }
 

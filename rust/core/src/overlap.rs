@@ -6,14 +6,15 @@
 //! later name, or, if the checkpoint lacks it, do the others cover its memory anyway?
 //!
 //! Exact to the byte for any strides, in O(runs log runs), where a view's *runs* are the
-//! contiguous pieces of its memory. A view of more than [`MAX_RUNS`] runs is taken as one piece
-//! from its first to its last byte and marked inexact; every answer that it touches errs to the
+//! contiguous pieces of its memory. A view that takes the total over [`MAX_RUNS`] runs is taken as
+//! one piece from its first to its last byte and marked inexact; every answer that it touches errs to the
 //! safe side: `Missing` rather than `Covered`, `PartlyOverwritten` rather than `Overwritten`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// Most contiguous pieces that a view is followed into (16 MiB of bookkeeping).
+/// Most contiguous pieces that all views together are followed into: about 100 MiB of bookkeeping
+/// at the very most.
 pub const MAX_RUNS: u64 = 1 << 20;
 
 /// A strided view of memory.
@@ -61,16 +62,25 @@ pub enum Outcome {
 /// ```
 #[must_use]
 pub fn resolve(views: &[(View, bool)]) -> Vec<Outcome> {
-    let runs: Vec<Runs> = views.iter().map(|(view, _)| Runs::of(view)).collect();
+    let mut budget = MAX_RUNS;
+    let runs: Vec<Runs> = views.iter().map(|(view, _)| Runs::of(view, &mut budget)).collect();
     let painted = paint(views, &runs);
-    views
-        .iter()
-        .enumerate()
-        .map(|(i, (_, present))| {
-            let summary = summarize(i, &runs, &painted);
-            if *present { summary.if_present() } else { summary.if_absent() }
-        })
-        .collect()
+    (0..views.len()).map(|i| outcome(i, views, &summarize(i, &runs, &painted))).collect()
+}
+
+fn outcome(i: usize, views: &[(View, bool)], summary: &Summary) -> Outcome {
+    let (view, present) = &views[i];
+    // The same view under another name needs no bytes to be sure of.
+    let same = |(other, is_present): &(View, bool)| *is_present && other == view;
+    let twin = if summary.unsure { views.iter().rposition(same) } else { None };
+    match (present, twin) {
+        (true, Some(twin)) if twin > i => {
+            Outcome::Overwritten { by: summary.other.map_or(twin, |other| other.max(twin)) }
+        }
+        (true, _) => summary.if_present(),
+        (false, Some(_)) => Outcome::Covered,
+        (false, None) => summary.if_absent(),
+    }
 }
 
 /// The contiguous pieces of a view, sorted and merged.
@@ -81,7 +91,8 @@ struct Runs {
 }
 
 impl Runs {
-    fn of(view: &View) -> Self {
+    /// Takes what it needs from `budget`; a view that needs more is inexact.
+    fn of(view: &View, budget: &mut u64) -> Self {
         let dims = view.shape.iter().copied().zip(view.strides.iter().copied());
         let mut dims: Vec<(u64, u64)> = dims.filter(|&(len, _)| len != 1).collect();
         if dims.iter().any(|&(len, _)| len == 0) {
@@ -90,11 +101,12 @@ impl Runs {
         dims.sort_by_key(|&(_, stride)| stride);
         let run_bytes = take_contiguous(view.element_bytes, &mut dims);
         let count = dims.iter().try_fold(1_u64, |count, &(len, _)| count.checked_mul(len));
-        if count.is_none_or(|count| count > MAX_RUNS) {
+        let Some(left) = count.and_then(|count| budget.checked_sub(count)) else {
             let reach: u64 = dims.iter().map(|&(len, stride)| (len - 1) * stride).sum();
             let whole = view.address..view.address + reach + run_bytes;
             return Self { ranges: vec![whole], exact: false };
-        }
+        };
+        *budget = left;
         let mut starts = vec![view.address];
         for (len, stride) in dims {
             let step = |&start: &u64| (0..len).map(move |i| start + i * stride);
@@ -130,8 +142,8 @@ fn merge(mut starts: Vec<u64>, run_bytes: u64) -> Vec<Range<u64>> {
     ranges
 }
 
-/// Who wrote last, by start of range; ranges reach to the next key, `None` means nobody.
-type Painted = BTreeMap<u64, Option<usize>>;
+/// Who wrote last, sorted by start of range; ranges reach to the next start, `None` means nobody.
+type Painted = Vec<(u64, Option<usize>)>;
 
 /// Lets every present view write its runs, in order: a sweep over all starts and ends that keeps
 /// the set of views open at each point; the latest of them is the last to write.
@@ -152,7 +164,11 @@ fn paint(views: &[(View, bool)], runs: &[Runs]) -> Painted {
         } else {
             open.remove(&i);
         }
-        painted.insert(at, open.last().copied());
+        let writer = open.last().copied();
+        match painted.last_mut() {
+            Some(last) if last.0 == at => last.1 = writer,
+            _ => painted.push((at, writer)),
+        }
     }
     painted
 }
@@ -170,14 +186,15 @@ struct Summary {
     other: Option<usize>,
 }
 
-fn summarize(i: usize, runs: &[Runs], painted: &Painted) -> Summary {
+fn summarize(i: usize, runs: &[Runs], painted: &[(u64, Option<usize>)]) -> Summary {
     let Runs { ranges, exact } = &runs[i];
     let mut summary =
         Summary { unwritten: ranges.is_empty(), unsure: !exact, ..Summary::default() };
     for range in ranges {
-        let before = painted.range(..=range.start).next_back().and_then(|(_, &writer)| writer);
-        let within = painted.range(range.start + 1..range.end).map(|(_, &writer)| writer);
-        for writer in std::iter::once(before).chain(within) {
+        let first = painted.partition_point(|&(start, _)| start <= range.start);
+        let before = first.checked_sub(1).and_then(|i| painted[i].1);
+        let within = painted[first..].iter().take_while(|(start, _)| *start < range.end);
+        for writer in std::iter::once(before).chain(within.map(|&(_, writer)| writer)) {
             match writer {
                 None => summary.unwritten = true,
                 Some(writer) if writer == i => summary.own = true,
@@ -242,9 +259,19 @@ mod tests {
     fn a_view_of_too_many_pieces_errs_to_the_safe_side() {
         let scattered = view(0, &[(MAX_RUNS + 1, 2)]);
         let between = view(1, &[(1, 1)]);
-        let views = [(between.clone(), true), (scattered, true), (between, false)];
+        let also_between = view(3, &[(1, 1)]);
+        let views = [(between, true), (scattered, true), (also_between, false)];
         let outcomes = resolve(&views);
         assert_eq!(outcomes[0], Outcome::PartlyOverwritten { by: 1 });
         assert_eq!(outcomes[2], Outcome::Missing);
+    }
+
+    #[test]
+    fn the_same_scattered_view_under_two_names_needs_no_bytes() {
+        let scattered = view(0, &[(MAX_RUNS + 1, 2)]);
+        let absent = [(scattered.clone(), true), (scattered.clone(), false)];
+        assert_eq!(resolve(&absent), [Outcome::Kept, Outcome::Covered]);
+        let present = [(scattered.clone(), true), (scattered, true)];
+        assert_eq!(resolve(&present), [Outcome::Overwritten { by: 1 }, Outcome::Kept]);
     }
 }

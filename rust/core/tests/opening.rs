@@ -75,8 +75,20 @@ fn an_index_of_another_form_is_refused() {
     let (tensor, first, second) = ("w".to_owned(), "a".to_owned(), "b".to_owned());
     let twice = IndexError::ListedTwice { tensor, first, second };
     assert_eq!(index_error(r#"{"weight_map":{"w":"a","v":"b","w":"b"}}"#), twice);
-    for text in ["", "[]", "{}", "[{}, null]", "{} {}", r#"{"weight_map":{},"weight_map":{}}"#] {
+    for text in [" ", "[]", "{}", "[{}, null]", "{} {}", r#"{"weight_map":{},"weight_map":{}}"#] {
         assert!(matches!(index_error(text), IndexError::Json { .. }), "{text}");
+    }
+}
+
+#[test]
+fn an_index_that_is_empty_or_a_git_lfs_pointer_is_called_so() {
+    let folder = tempdir().unwrap();
+    let index = folder.path().join("model.safetensors.index.json");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    for (text, expected) in [("", FormatError::Empty), (pointer, FormatError::GitLfsPointer)] {
+        fs::write(&index, text).unwrap();
+        let error = open_index(&index).unwrap_err();
+        assert!(matches!(&error, Error::Format { source, .. } if *source == expected), "{error}");
     }
 }
 

@@ -33,10 +33,12 @@ enum Owner {
 impl WriteBuf {
     /// The memory, for as long as this value is borrowed.
     ///
-    /// The caller (Python) owes what `read(2)` is owed: nobody else uses the memory meanwhile.
+    /// The caller (Python) owes what `read(2)` is owed: until the read is over, nobody else uses
+    /// the memory, and nobody resizes the tensor's storage.
     pub(crate) fn dest(&mut self) -> Dest<'_> {
         // SAFETY: `start..start + len` was described as one writable allocation by its exporter,
-        // which `_owner` keeps alive; `&mut self` makes this the only `Dest` to it from here.
+        // which `_owner` keeps alive; `&mut self` makes this the only `Dest` made of this value,
+        // and `Checkpoint::jobs` refuses two values over the same memory before any is written.
         unsafe { Dest::from_raw(self.start, self.len) }
     }
 
@@ -127,10 +129,10 @@ fn is_c_contiguous(shape: &[i64], strides: &[i64]) -> bool {
     if shape.contains(&0) {
         return true;
     }
-    let mut expected = 1;
+    let mut expected = Some(1_i64);
     shape.iter().zip(strides).rev().all(|(&length, &stride)| {
-        let fits = length == 1 || stride == expected;
-        expected *= length;
+        let fits = length == 1 || Some(stride) == expected;
+        expected = expected.and_then(|expected| expected.checked_mul(length));
         fits
     })
 }

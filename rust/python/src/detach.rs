@@ -2,10 +2,11 @@
 
 use crate::errors;
 use pyo3::prelude::*;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-use windlass_core::{Control, Result};
+use windlass_core::{Control, Error, Result};
 
 /// How often signals are looked at and progress is told. Ctrl-C is answered after this, and after
 /// the chunks that the reader threads are at.
@@ -27,36 +28,52 @@ pub(crate) fn interruptible<T: Send>(
     work: impl FnOnce(&Control) -> Result<T> + Send,
 ) -> PyResult<T> {
     let control = Control::default();
-    let outcome = py.detach(|| {
+    let (done, wait) = sync_channel(1);
+    // Shared, so that the work can be done here if the system has no thread left.
+    let work = Mutex::new(Some(work));
+    let run = || {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A send fails only if the receiver is gone, and it outlives the scope below.
+        let _ = done.send(work.map(|work| work(&control)));
+    };
+    let (run, watched) = (&run, &control);
+    let (result, interruption) = py.detach(move || {
         thread::scope(|scope| {
-            let (done, wait) = sync_channel(1);
-            scope.spawn(|| {
-                let done = done;
-                // A send fails only if the receiver is gone, and it outlives this thread.
-                let _ = done.send(work(&control));
-            });
-            let mut interruption = None;
-            let result = loop {
-                match wait.recv_timeout(POLL) {
-                    Ok(result) => break Ok(result),
-                    Err(RecvTimeoutError::Disconnected) => break Err(()),
-                    Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
-                    Err(RecvTimeoutError::Timeout) => {
-                        interruption = poll(progress, &control).err();
-                        if interruption.is_some() {
-                            control.cancel();
-                        }
-                    }
-                }
-            };
-            (result, interruption)
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                run();
+            }
+            wait_for(&wait, progress, watched)
         })
     });
-    match outcome {
-        (_, Some(interruption)) => Err(interruption),
-        (Ok(Ok(value)), None) => report(py, progress, &control).map(|()| value),
-        (Ok(Err(error)), None) => Err(errors::to_python(py, &error)),
-        (Err(()), None) => unreachable!("a panicking thread is re-raised by the scope"),
+    if let Some(interruption) = interruption {
+        return Err(interruption);
+    }
+    let value = result.map_err(|error| errors::to_python(py, &error))?;
+    report(py, progress, &control)?;
+    Ok(value)
+}
+
+/// Waits for the result; an exception meanwhile cancels the work, and is returned beside it.
+fn wait_for<T>(
+    wait: &Receiver<Option<Result<T>>>,
+    progress: Option<&Py<PyAny>>,
+    control: &Control,
+) -> (Result<T>, Option<PyErr>) {
+    let mut interruption = None;
+    loop {
+        match wait.recv_timeout(POLL) {
+            Ok(Some(result)) => return (result, interruption),
+            Err(RecvTimeoutError::Timeout) if interruption.is_some() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                interruption = poll(progress, control).err();
+                if interruption.is_some() {
+                    control.cancel();
+                }
+            }
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => {
+                return (Err(Error::Cancelled), interruption);
+            }
+        }
     }
 }
 

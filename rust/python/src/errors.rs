@@ -54,9 +54,10 @@ fn class(error: &Error) -> PyErr {
             python::IndexMismatch::new_err(message)
         }
         Error::TensorNotFound { .. } => python::TensorNotFound::new_err(message),
-        Error::DestinationSize { .. } | Error::RangeOutside { .. } | Error::UnequalLists { .. } => {
-            python::DestinationError::new_err(message)
-        }
+        Error::DestinationSize { .. }
+        | Error::RangeOutside { .. }
+        | Error::UnequalLists { .. }
+        | Error::DestinationsOverlap { .. } => python::DestinationError::new_err(message),
         Error::Cancelled | Error::Panicked { .. } => python::WindlassError::new_err(message),
         _ => python::CheckpointError::new_err(message),
     }

@@ -105,7 +105,8 @@ impl Checkpoint {
     /// and must have that size; with them, each takes its own length from that byte on.
     ///
     /// # Errors
-    /// [`Error::TensorNotFound`], [`Error::DestinationSize`], or [`Error::UnequalLists`].
+    /// [`Error::TensorNotFound`], [`Error::DestinationSize`], [`Error::UnequalLists`], or
+    /// [`Error::DestinationsOverlap`].
     pub fn jobs<'a>(
         &self,
         names: &[impl AsRef<str>],
@@ -124,7 +125,23 @@ impl Checkpoint {
             }
             Ok(Job { tensor, start: starts.map_or(0, |starts| starts[i]), dest })
         };
-        names.iter().zip(dests).enumerate().map(pair).collect()
+        let jobs: Vec<_> = names.iter().zip(dests).enumerate().map(pair).collect::<Result<_>>()?;
+        self.refuse_overlap(&jobs)?;
+        Ok(jobs)
+    }
+
+    /// Several threads fill the destinations, so no two may share memory.
+    fn refuse_overlap(&self, jobs: &[Job<'_>]) -> Result<()> {
+        let mut spans: Vec<_> = jobs.iter().map(|job| (job.dest.span(), job.tensor)).collect();
+        spans.retain(|((start, end), _)| start < end);
+        spans.sort_unstable();
+        let name = |tensor| self.tensor(tensor).0.to_owned();
+        match spans.windows(2).find(|pair| pair[1].0.0 < pair[0].0.1) {
+            None => Ok(()),
+            Some(pair) => {
+                Err(Error::DestinationsOverlap { first: name(pair[0].1), second: name(pair[1].1) })
+            }
+        }
     }
 
     /// Plans reading of every tensor.

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, Scope};
 
 /// The caller's hold on running work: stop it, or see how far it is.
 #[derive(Debug, Default)]
@@ -61,9 +62,22 @@ pub fn run<Task: Send, State>(
     if threads <= 1 {
         drain();
     } else {
-        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(drain))));
+        std::thread::scope(|scope| {
+            let started = (0..threads).take_while(|_| start_thread(scope, drain)).count();
+            if started == 0 {
+                drain();
+            }
+        });
     }
     queue.into_result()
+}
+
+/// Starts a thread, unless the system has none left: then those that run do all the work.
+fn start_thread<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> bool {
+    Builder::new().name("windlass".to_owned()).spawn_scoped(scope, work).is_ok()
 }
 
 struct Queue<Task> {

@@ -4,7 +4,7 @@ use super::{Backend, ShardReader};
 use crate::checkpoint::Shard;
 use crate::error::Result;
 use crate::sys::dest::Dest;
-use crate::sys::file::{read_at, reopen};
+use crate::sys::file::{disable_read_ahead, read_at, reopen};
 use std::fs::File;
 use std::io;
 
@@ -16,7 +16,9 @@ impl Backend for Positional {
     }
 
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
-        Ok(Box::new(OpenFile(reopen(&shard.path, &shard.identity)?)))
+        let file = reopen(&shard.path, &shard.identity)?;
+        disable_read_ahead(&file);
+        Ok(Box::new(OpenFile(file)))
     }
 }
 

@@ -76,6 +76,11 @@ impl<'a> Dest<'a> {
         unsafe { ptr::copy_nonoverlapping(source, self.start, len) };
     }
 
+    /// First address and end of the memory, for telling destinations apart.
+    pub(crate) fn span(&self) -> (usize, usize) {
+        (self.start as usize, self.start as usize + self.len)
+    }
+
     /// The range as the kernel takes it.
     pub(super) fn as_iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.cast(), iov_len: self.len }

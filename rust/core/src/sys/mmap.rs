@@ -18,10 +18,7 @@ use std::path::Path;
 /// part raises SIGBUS, on every platform and in every library that maps files; the size is checked
 /// here, when the map is made, and again by [`Mapping::copy_to`].
 #[derive(Debug)]
-pub struct Mapping {
-    map: MmapRaw,
-    file: File,
-}
+pub struct Mapping(MmapRaw);
 
 impl Mapping {
     /// Maps a file whose header was read before.
@@ -30,40 +27,50 @@ impl Mapping {
     /// Those of opening, and [`Error::Replaced`] when it is no longer the same file.
     pub fn open(path: &Path, identity: &FileIdentity) -> Result<Self> {
         let file = reopen(path, identity)?;
-        let map = Self::map(&file).map_err(|error| Error::io(path, "mapping", error))?;
-        Ok(Self { map, file })
+        Self::of(&file).map_err(|error| Error::io(path, "mapping", error))
     }
 
-    fn map(file: &File) -> io::Result<MmapRaw> {
+    /// Maps an open file; the map outlives the descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(file: &File) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.no_reserve_swap();
         // SAFETY: the map becomes a `MmapRaw` at once, so no reference to bytes that another
         // process may change is ever formed.
         let map = unsafe { options.map_copy(file) }?;
-        Ok(MmapRaw::from(map))
+        Ok(Self(MmapRaw::from(map)))
     }
 
     /// First byte of the map.
     #[must_use]
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.0.as_mut_ptr()
     }
 
     /// Size of the map in bytes, never 0: a file has at least a header.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.0.len()
     }
 
     /// Copies from `offset` on into `dests`, one after another.
     ///
+    /// `file_len` is the size of the mapped file now.
+    ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] when the file is now shorter than that. A file that
     /// shrinks during the copy itself still raises SIGBUS; positional reads do not.
-    pub fn copy_to(&self, mut offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {
+    pub fn copy_to(
+        &self,
+        mut offset: u64,
+        dests: &mut [Dest<'_>],
+        file_len: u64,
+    ) -> io::Result<()> {
         let wanted: usize = dests.iter().map(Dest::len).sum();
-        let file_len = self.file.metadata()?.len().min(self.len() as u64);
+        let file_len = file_len.min(self.len() as u64);
         if offset.checked_add(wanted as u64).is_none_or(|end| end > file_len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,0 +1,34 @@
+"""Options that every reading function takes: checked before anything is opened or changed."""
+
+from __future__ import annotations
+
+#: More reader threads than this only cost memory.
+MAX_THREADS = 1024
+
+_IO = ("auto", "mapped", "buffered")
+_MEMORY = ("mapped", "owned")
+
+
+def check_options(*, memory: str = "mapped", io: str = "auto", threads: int | None = None) -> None:
+    """Raise for a value that no function takes.
+
+    Raises:
+        ValueError: an unknown `memory` or `io`, or `threads` outside 1 to 1024.
+        TypeError: `threads` is not an int.
+    """
+    _check_word("memory", memory, _MEMORY)
+    _check_word("io", io, _IO)
+    if threads is None:
+        return
+    if not isinstance(threads, int) or isinstance(threads, bool):
+        message = f"threads should be an int or None, found {threads!r}"
+        raise TypeError(message)
+    if not 1 <= threads <= MAX_THREADS:
+        message = f"threads should be 1 to {MAX_THREADS}, found {threads}"
+        raise ValueError(message)
+
+
+def _check_word(name: str, found: str, expected: tuple[str, ...]) -> None:
+    if found not in expected:
+        message = f"{name} should be one of {', '.join(expected)}, found {found!r}"
+        raise ValueError(message)
