@@ -82,6 +82,7 @@ static void open_parts(struct job *job) {
     for (size_t i = 0; i < job->part_count; i++) {
         struct part *part = &job->parts[i];
         part->descriptor = open(part->path, O_RDONLY | O_CLOEXEC);
+        (void)posix_fadvise(part->descriptor, 0, 0, POSIX_FADV_RANDOM); // Reads are planned.
         if (part->descriptor < 0) fail("open", part->path);
     }
 }
