@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class _Bar:
     """A tqdm bar that does not exist, nor import tqdm, before `DELAY` has passed."""
 
     def __init__(self, total: int, *, forced: bool) -> None:
+        if forced and find_spec("tqdm") is None:
+            message = "progress=True needs tqdm: pip install 'windlass[progress]'"
+            raise ModuleNotFoundError(message)
         self._total, self._forced = total, forced
         self._start = time.monotonic()
         self._bar: Any = None
@@ -58,9 +62,6 @@ class _Bar:
         try:
             from tqdm import tqdm
         except ImportError:
-            if self._forced:
-                message = "progress=True needs tqdm: pip install 'windlass[progress]'"
-                raise ModuleNotFoundError(message) from None
             return False
         hidden = False if self._forced else None  # None: hidden unless it is a terminal.
         bar = tqdm(total=self._total, unit="B", unit_scale=True, desc="reading", disable=hidden)

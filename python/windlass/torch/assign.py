@@ -60,10 +60,12 @@ class Assignment:
             old = slot.tensor
             if id(old) not in made:
                 data = loaded[self._winners[_identity(old)].name].view(old.shape)
-                is_parameter = slot.key in slot.module._parameters
                 grad = old.requires_grad
+                is_parameter = isinstance(old, Parameter)
                 made[id(old)] = Parameter(data, requires_grad=grad) if is_parameter else data
-            setattr(slot.module, slot.key, made[id(old)])
+            module = slot.module
+            table = module._parameters if slot.key in module._parameters else module._buffers
+            table[slot.key] = made[id(old)]  # type: ignore[assignment]
 
     def _check_tie(self, slot: Slot, ties: Ties) -> None:
         winner = self._winners.get(_identity(slot.tensor))
@@ -85,13 +87,14 @@ class Assignment:
 
 
 def _refuse_mixed_groups(own: set[str], ties: Ties) -> None:
-    """A module that loads itself cannot be handed the tensor of another, nor the reverse."""
+    """A module that loads itself replaces tensors one by one, which would break its ties."""
     for group in ties.groups:
         others = [name for name in group if name not in own]
         ours = [name for name in group if name in own]
-        if ours and others:
+        if others:
+            names = (*ours, *others)
             message = (
-                f"`{ours[0]}` and `{others[0]}` share memory, and one of them is loaded by its "
+                f"`{names[0]}` and `{names[1]}` share memory, and one of them is loaded by its "
                 "module's own code: assign=True would break that tie; load without it"
             )
             raise UnsupportedParameter(message)

@@ -106,29 +106,42 @@ class _ModuleState(NamedTuple):
 class _TensorState(NamedTuple):
     tensor: torch.Tensor
     cls: type
+    view: torch.Tensor
     memory: torch.Tensor
     values: torch.Tensor
     requires_grad: bool
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> _TensorState:
-        memory = tensor.data if is_lazy(tensor) else tensor.detach()
-        return cls(tensor, type(tensor), memory, memory.clone(), tensor.requires_grad)
+        view = tensor.data if is_lazy(tensor) else tensor.detach()
+        memory = _without_repeats(view)
+        return cls(tensor, type(tensor), view, memory, memory.clone(), tensor.requires_grad)
 
     def restore(self) -> None:
         if type(self.tensor) is not self.cls:  # A lazy parameter that was given its shape.
-            self.tensor.data = self.memory
+            self.tensor.data = self.view
             self.tensor.__class__ = self.cls
             return
         if is_lazy(self.tensor):
             return
         if not self._looks_into_memory():
-            self.tensor.data = self.memory
+            self.tensor.data = self.view
         if not self.memory.is_meta:
             self.memory.copy_(self.values)
         if self.tensor.is_leaf:
             self.tensor.requires_grad_(self.requires_grad)
 
     def _looks_into_memory(self) -> bool:
-        now, then = self.tensor, self.memory
-        return now.is_meta or now.is_set_to(then)
+        now, then = self.tensor, self.view
+        is_plain = then.layout is torch.strided and not then.is_quantized
+        return is_plain and (now.is_meta or now.is_set_to(then))
+
+
+def _without_repeats(tensor: torch.Tensor) -> torch.Tensor:
+    """Each element of an expanded view once: what `copy_` can write to."""
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return tensor
+    for dim, stride in enumerate(tensor.stride()):
+        if stride == 0 and tensor.shape[dim] > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor

@@ -86,8 +86,9 @@ def load_sharded_checkpoint(
     file = find_checkpoint(folder, prefer_safe=prefer_safe)
     with paused_gc():
         source = open_source(file, strict_format=strict_format)
+        if not strict:
+            _warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
-        _warn_unlisted(source.unlisted)
         settings = ReadSettings(threads or 0, io)
         with track(plan.nbytes, progress) as tell:
             plan.carry_out(settings._replace(tell=tell))

@@ -139,7 +139,9 @@ class LoadPlan(NamedTuple):
         for hooked in self.match.hooked:
             now.update(own_tensors(hooked))
         for name, by in losers.items():
-            if name in now and not self._holds(name, now[name], settings):
+            # A hook may have reshaped what the file has: then there is nothing to compare.
+            comparable = name in now and now[name].shape == self.source.layout(name).shape
+            if comparable and not self._holds(name, now[name], settings):
                 yield name, by
 
     def _holds(self, name: str, tensor: torch.Tensor, settings: ReadSettings) -> bool:
@@ -200,9 +202,20 @@ def _claims(
             yield Claim(entry.name, entry.tensor, entry.name in source.positions)
         else:
             missing = set(results[entry.prefix].missing_keys)
+            now = dict(own_tensors(entry))
             for name, tensor in tensors[entry.prefix]:
-                # A module may have made up what the checkpoint lacks: that covers nobody else.
-                yield Claim(name, tensor, name in source.positions and name not in missing)
+                # What a module made up, or put in place of the tensor that others are tied to,
+                # covers nobody else.
+                written = name in source.positions and name not in missing
+                yield Claim(name, tensor, written and _is_same_memory(now.get(name), tensor))
+
+
+def _is_same_memory(now: torch.Tensor | None, then: torch.Tensor) -> bool:
+    if now is None or now is then:
+        return now is then
+    if now.device != then.device or now.is_meta or {now.layout, then.layout} != {torch.strided}:
+        return False
+    return not now.is_quantized and not then.is_quantized and bool(now.is_set_to(then))
 
 
 def _missing(match: Match, results: dict[str, HookedResult], ties: Ties) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch.nn.parameter import Parameter
 
 from windlass import _rust
 
@@ -66,7 +67,8 @@ def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
     spans = []
     for position, claim in enumerate(claims):
         tensor = claim.tensor
-        if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel():
+        # Only plain tensors have addresses that mean something.
+        if type(tensor) in (torch.Tensor, Parameter) and _has_memory(tensor):
             start = tensor.data_ptr()
             place = "" if tensor.is_cpu else str(tensor.device)
             spans.append((place, start, start + _extent(tensor), position))
@@ -82,6 +84,10 @@ def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
         reach = max(reach, end)
     if len(cluster) > 1:
         yield [claims[i] for i in sorted(cluster)]
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
 
 
 def _extent(tensor: torch.Tensor) -> int:
