@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,3 +161,67 @@ def test_destinations_in_the_same_memory_are_refused(tmp_path: Path) -> None:
     memory = bytearray(48)
     with pytest.raises(windlass.DestinationError, match=r"`a` and `b` overlap"):
         table.read_into(["a", "b"], [memory, memory], threads=2, io="auto")
+
+
+class Replacing(nn.Linear):
+    """Puts a new parameter in the place of the one that others may be tied to."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+        self.weight = nn.Parameter(state_dict[f"{prefix}weight"].clone())
+
+
+def test_name_tied_to_a_replaced_parameter_is_missing(tmp_path: Path) -> None:
+    model = nn.Sequential(Replacing(3, 4, bias=False), nn.Linear(3, 4, bias=False))
+    model[1].weight = model[0].weight
+    folder = write_model(tmp_path / "c", _ones("0.weight"))
+    assert windlass.load_sharded_checkpoint(model, folder, strict=False).missing_keys == [
+        "1.weight"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["expanded", "sparse"])
+def test_rollback_beside_an_unusual_buffer_restores_the_rest(tmp_path: Path, kind: str) -> None:
+    inner = nn.Sequential(nn.Identity(), nn.Linear(2, 2))
+    unusual = torch.ones(1).expand(4) if kind == "expanded" else torch.eye(2).to_sparse()
+    inner[0].register_buffer("unusual", unusual, persistent=False)
+    inner.register_load_state_dict_post_hook(lambda *_: None)
+    model = nn.Sequential(inner, nn.Linear(2, 2))
+    state = {f"0.1.{name}": torch.zeros_like(t) for name, t in nn.Linear(2, 2).state_dict().items()}
+    weight = inner[1].weight.detach().clone()
+    with pytest.raises(windlass.IncompatibleKeys):
+        windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state))
+    assert torch.equal(inner[1].weight, weight)
+
+
+def test_assign_keeps_one_parameter_that_is_buffer_and_parameter(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Module(), nn.Module())
+    model[1].weight = nn.Parameter(torch.zeros(4, 3))
+    model[0].register_buffer("weight", model[1].weight)
+    folder = write_model(tmp_path / "c", _ones("0.weight"))
+    windlass.load_sharded_checkpoint(model, folder, assign=True)
+    assert model[0].weight is model[1].weight
+    assert model[1].weight.eq(1).all()
+    assert "weight" in model[0]._buffers
+
+
+def test_hook_that_reshapes_a_tied_name_is_not_compared(tmp_path: Path) -> None:
+    model = Tied()
+
+    def cut(state: Any, prefix: str, *_: Any) -> None:
+        state[f"{prefix}weight"] = state[f"{prefix}weight"][:4]
+
+    model.head._register_load_state_dict_pre_hook(cut)
+    padded = {"embed.weight": torch.ones(4, 3), "head.weight": torch.ones(5, 3)}
+    windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", padded))
+    assert model.embed.weight.eq(1).all()
+
+
+def test_unlisted_warning_as_error_comes_before_any_hook(tmp_path: Path) -> None:
+    model = nn.BatchNorm1d(3)
+    folder = write_model(tmp_path / "c", nn.BatchNorm1d(3).state_dict(), count=1)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(re.sub(r'"bias": "[^"]*",?', "", index.read_text()))
+    before = fingerprint(model)
+    with pytest.raises(UserWarning, match=r"`bias`"):
+        windlass.load_sharded_checkpoint(model, folder, strict=False)
+    assert fingerprint(model) == before
