@@ -67,6 +67,6 @@ $(VENV)/ready: pyproject.toml
 	@touch $@
 
 $(VENV)/built: $(VENV)/ready $(RUST_FILES)
-	@command -v cargo >/dev/null || { echo "windlass is built with Rust 1.88 or newer: install it from https://www.rust-lang.org/tools/install and run make again"; exit 1; }
+	@command -v cargo >/dev/null || { echo "windlass is built with Rust 1.89 or newer: install it from https://www.rust-lang.org/tools/install and run make again"; exit 1; }
 	$(RUN)maturin develop --quiet --release --uv
 	@touch $@

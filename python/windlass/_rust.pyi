@@ -7,7 +7,7 @@ every 20 ms, from the calling thread.
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Literal, TypedDict, final, type_check_only
+from typing import Literal, TypeAlias, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, CapsuleType
 
@@ -15,12 +15,18 @@ __all__ = [
     "DTYPES",
     "Checkpoint",
     "Mapping",
+    "Save",
     "__version__",
+    "encode_header",
     "read_index",
+    "recover",
     "resolve_overlaps",
 ]
 
 __version__: str
+
+_NewTensor: TypeAlias = tuple[str, str, Sequence[int]]
+_NewFile: TypeAlias = tuple[str, Sequence[_NewTensor] | None, dict[str, str] | None, bool]
 
 #: Every dtype of the format, by header name: bits per element.
 DTYPES: dict[str, int]
@@ -129,3 +135,69 @@ def resolve_overlaps(
     checkpoint)`. A present view is kept, or (partly) overwritten by the later view of that
     position; an absent one is covered by present views, or missing.
     """
+
+@final
+class Save:
+    """A file or a checkpoint that is being written; nobody can see it before `commit`.
+
+    Files are given as `(file name, tensors, metadata, checksums)`: tensors as `(name, dtype,
+    shape)`, or `None` when the caller writes the file at `staged_path` itself. Dropping a save, or
+    `discard`, removes what was staged.
+    """
+
+    @staticmethod
+    def file(path: str | PathLike[str], file: _NewFile, *, durable: bool) -> Save:
+        """Begin to replace one file."""
+
+    @staticmethod
+    def folder(
+        folder: str | PathLike[str],
+        family: tuple[str, str, str],
+        files: Sequence[_NewFile],
+        *,
+        durable: bool,
+        lock_timeout: float,
+    ) -> Save:
+        """Begin to replace the checkpoint of a family: `(prefix, suffix, name of the index)`.
+
+        Waits for another save in the folder, `lock_timeout` seconds at most.
+        """
+
+    def staged_path(self, file: int) -> str:
+        """Return where a file is while it is staged."""
+
+    def work_name(self) -> str | None:
+        """Return the name of the folder that staged files are in; `None` for a single file."""
+
+    def write(
+        self,
+        files: Sequence[int],
+        names: Sequence[str],
+        sources: Sequence[Buffer | CapsuleType],
+        starts: Sequence[int] | None = None,
+        *,
+        threads: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Write tensors, or parts of them from byte `starts[i]` on, from contiguous host memory.
+
+        `files[i]` is the position of the file that tensor `names[i]` is in. 0 threads leaves the
+        number to the engine.
+        """
+
+    def commit(self, interim: bytes, last: bytes) -> None:
+        """Make the new files visible, all at once.
+
+        The index is given twice: with files named `{work_name}/{name}`, and as they stay.
+        """
+
+    def discard(self) -> None:
+        """Remove what was staged, unless it was committed."""
+
+def encode_header(
+    tensors: Sequence[_NewTensor], metadata: dict[str, str] | None
+) -> tuple[bytes, list[str]]:
+    """Return a file's header, and its tensors' names in the order of their bytes."""
+
+def recover(folder: str | PathLike[str], lock_timeout: float) -> list[tuple[str, str]]:
+    """Deal with what interrupted saves left: `(name, "undone" | "completed" | "superseded")`."""

@@ -25,6 +25,15 @@ transformers keeps catching it::
     │   ├── IncompatibleKeys             names missing, unexpected or of another shape
     │   ├── MetaParameter                a parameter without memory
     │   └── UnsupportedParameter         subclass, layout or view that must not be filled
+    ├── SaveError                        a save did not happen; the old checkpoint is whole
+    │   ├── SaveFailed                   (OSError) the system refused a part of it
+    │   │   ├── NoSpaceLeft              the new files do not fit beside the old ones
+    │   │   ├── SaveNotPermitted         (PermissionError)
+    │   │   └── SaveFolderNotFound       (FileNotFoundError)
+    │   ├── FolderLocked                 (TimeoutError) another save holds the folder
+    │   ├── UnsupportedTensor            (ValueError) a value that no safetensors file can hold
+    │   ├── InvalidName                  (ValueError) a name that no file may hold
+    │   └── SharedTensors                (RuntimeError) names that share memory
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
 
 The Rust core has an enum of the same cases; the binding maps one to the other.
@@ -38,23 +47,32 @@ __all__ = [
     "DestinationError",
     "EmptyFile",
     "FileChanged",
+    "FolderLocked",
     "GitLfsPointer",
     "IncompatibleKeys",
     "IndexMismatch",
     "InvalidHeader",
     "InvalidIndex",
+    "InvalidName",
     "InvalidPickle",
     "MetaParameter",
     "ModelError",
+    "NoSpaceLeft",
     "NotARegularFile",
     "ReadFailed",
+    "SaveError",
+    "SaveFailed",
+    "SaveFolderNotFound",
+    "SaveNotPermitted",
     "ShardNotFound",
     "ShardNotReadable",
+    "SharedTensors",
     "TensorNotFound",
     "TruncatedFile",
     "UnsafeShardName",
     "UnsupportedDtype",
     "UnsupportedParameter",
+    "UnsupportedTensor",
     "WindlassError",
 ]
 
@@ -167,6 +185,46 @@ class MetaParameter(ModelError):
 
 class UnsupportedParameter(ModelError):
     """A parameter that would be filled wrongly: a subclass, a DTensor, an expanded view."""
+
+
+class SaveError(WindlassError):
+    """A save did not happen, or did not end; the checkpoint there was before is whole.
+
+    When the system fails after the new checkpoint has become visible, the new one is whole, and
+    the next save or `windlass.recover` tidies up.
+    """
+
+
+class SaveFailed(SaveError, OSError):
+    """The operating system reported an error while saving."""
+
+
+class NoSpaceLeft(SaveFailed):
+    """The new files do not fit beside the old ones, which stay until the new ones are whole."""
+
+
+class SaveNotPermitted(SaveFailed, PermissionError):
+    """The user may not write there."""
+
+
+class SaveFolderNotFound(SaveFailed, FileNotFoundError):
+    """The folder to save into does not exist, or a link leads nowhere."""
+
+
+class FolderLocked(SaveError, TimeoutError):
+    """Another save has held the folder for longer than `lock_timeout`."""
+
+
+class UnsupportedTensor(SaveError, ValueError):
+    """A value that cannot be saved: no tensor, no memory, or no dtype or layout of the format."""
+
+
+class InvalidName(SaveError, ValueError):
+    """A name of a tensor or in the metadata that no file may hold."""
+
+
+class SharedTensors(SaveError, RuntimeError):
+    """Names that share memory, where the caller asked for that to be an error."""
 
 
 class DestinationError(WindlassError, ValueError):

@@ -1,4 +1,4 @@
-"""Progress of long reads: silence, a bar, or a callback. The only place that knows tqdm."""
+"""Progress of long reads and writes: silence, a bar, or a callback. The only place that knows tqdm."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ DELAY = 1.0
 
 
 @contextmanager
-def track(total: int, progress: Progress) -> Iterator[Callable[[int], object] | None]:
+def track(
+    total: int, progress: Progress, *, verb: str = "reading"
+) -> Iterator[Callable[[int], object] | None]:
     """Give a function to call with the number of bytes done so far, out of `total`.
 
     `progress` is a callable `(done, total)`; `True` for a bar; `False` for silence; or `None` for
     a bar where one can be seen: tqdm is installed, standard error is a terminal, and the
-    environment variable `WINDLASS_NO_PROGRESS` is not set. A bar appears only after a second.
+    environment variable `WINDLASS_NO_PROGRESS` is not set. A bar appears only after a second, with
+    `verb` beside it.
     """
     if callable(progress):
         yield lambda done: progress(done, total)
     elif progress is False or (progress is None and "WINDLASS_NO_PROGRESS" in os.environ):
         yield None
     else:
-        bar = _Bar(total, forced=progress is True)
+        bar = _Bar(total, verb, forced=progress is True)
         try:
             yield bar.update
         finally:
@@ -40,11 +43,11 @@ def track(total: int, progress: Progress) -> Iterator[Callable[[int], object] | 
 class _Bar:
     """A tqdm bar that does not exist, nor import tqdm, before `DELAY` has passed."""
 
-    def __init__(self, total: int, *, forced: bool) -> None:
+    def __init__(self, total: int, verb: str, *, forced: bool) -> None:
         if forced and find_spec("tqdm") is None:
             message = "progress=True needs tqdm: pip install 'windlass[progress]'"
             raise ModuleNotFoundError(message)
-        self._total, self._forced = total, forced
+        self._total, self._verb, self._forced = total, verb, forced
         self._start = time.monotonic()
         self._bar: Any = None
 
@@ -64,5 +67,5 @@ class _Bar:
         except ImportError:
             return False
         hidden = False if self._forced else None  # None: hidden unless it is a terminal.
-        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc="reading", disable=hidden)
+        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc=self._verb, disable=hidden)
         return False if bar.disable else bar

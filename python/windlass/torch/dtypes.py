@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from windlass.errors import UnsupportedDtype
+from windlass.errors import UnsupportedDtype, UnsupportedTensor
 
 #: Header name → torch dtype. F6_E2M3 and F6_E3M2 have none.
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -29,6 +29,9 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
     "I64": torch.int64,
     "U64": torch.uint64,
 }
+
+#: torch dtype → header name.
+HEADER_DTYPES: dict[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 #: Elements of the file in one element of torch, along the last dimension.
 _PACKED = {"F4": 2}
@@ -55,3 +58,18 @@ def torch_layout(
         )
         raise UnsupportedDtype(message)
     return torch_dtype, (*shape[:-1], shape[-1] // per_element)
+
+
+def header_shape(name: str, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a tensor of torch has in a file.
+
+    Raises:
+        UnsupportedTensor: torch packs several elements in one, and there is no dimension to tell.
+    """
+    per_element = _PACKED.get(dtype, 1)
+    if per_element == 1:
+        return shape
+    if not shape:
+        message = f"tensor `{name}`: a single element of torch holds {per_element} of {dtype}"
+        raise UnsupportedTensor(message)
+    return (*shape[:-1], shape[-1] * per_element)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.tensors import destination
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 
     from windlass.torch.sources import SafeSource
     from windlass.types import Io
-
-#: Size of the staging buffer, in bytes: small enough to stay far below 64 MiB, large enough that
-#: a read by several threads is worth its start.
-STAGING_BYTES = 16 << 20
-
-#: Pieces begin at multiples of this within the staging buffer, in bytes: torch's own alignment.
-_ALIGNMENT = 64
 
 
 class Fill(NamedTuple):
@@ -92,20 +86,6 @@ def _fill_direct(source: SafeSource, fills: list[Fill], settings: ReadSettings) 
     torch.autograd.graph.increment_version(tensors)
 
 
-class _Piece(NamedTuple):
-    """Part of a tensor that is one contiguous range of its bytes in the file."""
-
-    name: str
-    start: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    target: torch.Tensor
-
-    @property
-    def nbytes(self) -> int:
-        return self.target.numel() * self.dtype.itemsize
-
-
 def read_pieces(
     source: SafeSource, fills: Iterable[Fill], settings: ReadSettings, done: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -114,10 +94,10 @@ def read_pieces(
     Values have the file's dtype and are gone at the next step.
     """
     staging: torch.Tensor | None = None
-    for batch in _batches(source, fills):
+    for batch in batches(_piece(source, one) for one in fills):
         if staging is None:
-            staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
-        values = list(_place(batch, staging))
+            staging = new_staging()
+        values = list(place(batch, staging))
         source.table.read_into(
             [piece.name for piece in batch],
             list(map(destination, values)),
@@ -136,51 +116,7 @@ def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int],
     return None if tell is None else lambda count: tell(base + count)
 
 
-def _batches(source: SafeSource, fills: Iterable[Fill]) -> Iterator[list[_Piece]]:
-    """Yield lists of pieces that fit into the staging buffer together."""
-    batch: list[_Piece] = []
-    room = STAGING_BYTES
-    for one in fills:
-        dtype, shape = source.layout(one.name)
-        target = one.tensor.detach()  # Same memory, same version counter.
-        target = target if target.shape == shape else target.view(shape)
-        for piece in _split(_Piece(one.name, 0, shape, dtype, target)):
-            size = _aligned(piece.nbytes)
-            if size > room:
-                yield batch
-                batch, room = [], STAGING_BYTES
-            batch.append(piece)
-            room -= size
-    if batch:
-        yield batch
-
-
-def _split(piece: _Piece) -> Iterator[_Piece]:
-    """Cut a piece along its outermost dimensions until each part fits."""
-    if piece.nbytes <= STAGING_BYTES:
-        if piece.nbytes:
-            yield piece
-        return
-    name, start, shape, dtype, target = piece
-    row_bytes = piece.nbytes // shape[0]
-    rows = max(1, STAGING_BYTES // row_bytes)
-    for first in range(0, shape[0], rows):
-        count = min(rows, shape[0] - first)
-        part_start = start + first * row_bytes
-        if row_bytes > STAGING_BYTES:
-            yield from _split(_Piece(name, part_start, shape[1:], dtype, target[first]))
-        else:
-            part = target.narrow(0, first, count)
-            yield _Piece(name, part_start, (count, *shape[1:]), dtype, part)
-
-
-def _place(batch: list[_Piece], staging: torch.Tensor) -> Iterator[torch.Tensor]:
-    offset = 0
-    for piece in batch:
-        part = staging[offset : offset + piece.nbytes]
-        yield part.view(piece.dtype).view(piece.shape)
-        offset += _aligned(piece.nbytes)
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+def _piece(source: SafeSource, one: Fill) -> Piece:
+    dtype, shape = source.layout(one.name)
+    target = one.tensor.detach()  # Same memory, same version counter.
+    return Piece(one.name, 0, shape, dtype, target if target.shape == shape else target.view(shape))

@@ -98,6 +98,14 @@ pub enum FormatError {
         /// Its shape.
         shape: Vec<u64>,
     },
+    /// A name that may not be written.
+    #[error("tensor `{tensor}`: the name {reason}")]
+    Name {
+        /// The name.
+        tensor: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Packed elements that end within a byte.
     #[error("tensor `{tensor}`: {dtype} {shape:?} does not fill whole bytes")]
     PartOfAByte {
@@ -326,11 +334,53 @@ pub enum Error {
         /// Size of the tensor.
         byte_len: u64,
     },
+    /// The system refused part of a save.
+    #[error("`{}`{}: {action} failed: {source}", .path.display(), at_tensor(.tensor.as_deref()))]
+    Save {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor being written, if any.
+        tensor: Option<String>,
+        /// What was being done.
+        action: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file system has no room for the new files beside the old ones.
+    #[error("`{}`: not enough free space to save: expected {needed} bytes, found {found}", .path.display())]
+    NoSpace {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes of the new files.
+        needed: u64,
+        /// Free bytes.
+        found: u64,
+    },
+    /// Another save holds the folder.
+    #[error("`{}`: {holder} has been saving into this folder for the {seconds} s that were waited", .path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// Some bytes of a file were never written.
+    #[error("`{}`: expected {expected} bytes of tensors, {found} were written", .path.display())]
+    Incomplete {
+        /// The staged file.
+        path: PathBuf,
+        /// Bytes of all its tensors.
+        expected: u64,
+        /// Bytes written.
+        found: u64,
+    },
     /// The caller asked to stop.
-    #[error("reading was cancelled")]
+    #[error("cancelled")]
     Cancelled,
     /// A worker panicked: a bug in the engine, reported without taking the process down.
-    #[error("a reader thread panicked (this is a bug in windlass): {message}")]
+    #[error("a worker thread panicked (this is a bug in windlass): {message}")]
     Panicked {
         /// The panic's message.
         message: String,
@@ -350,6 +400,16 @@ fn at_tensor(tensor: Option<&str>) -> String {
 }
 
 impl Error {
+    /// A system error in a save.
+    pub(crate) fn save(
+        path: &Path,
+        tensor: Option<&str>,
+        action: &'static str,
+        source: io::Error,
+    ) -> Self {
+        Self::Save { path: path.to_owned(), tensor: tensor.map(str::to_owned), action, source }
+    }
+
     /// Sorts a system error on `path` into the variants that users tell apart.
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();

@@ -4,7 +4,10 @@
 //! accepts, so that windlass is a drop-in; [`Strictness::Strict`] also refuses what the format's
 //! text forbids and that parser lets through.
 
+mod layout;
 mod raw;
+
+pub use layout::NewTensor;
 
 use crate::error::FormatError;
 use crate::names::ByName;

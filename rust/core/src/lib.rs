@@ -5,7 +5,8 @@
 //! 1. [`header`] and [`index`] turn bytes into validated tables (pure);
 //! 2. [`Checkpoint`] opens one file or many shards as one table name → place;
 //! 3. [`plan`] turns "these tensors" into merged, chunked reads (pure);
-//! 4. [`read`] carries the plan out on threads, straight into memory the caller owns.
+//! 4. [`read`] carries the plan out on threads, straight into memory the caller owns;
+//! 5. [`save`] writes from such memory, and replaces the old checkpoint whole or not at all.
 //!
 //! ```
 //! use windlass_core::{Checkpoint, Control, Dest, Job, ReadOptions, Strictness};
@@ -38,16 +39,19 @@ pub mod names;
 pub mod overlap;
 pub mod plan;
 pub mod read;
+pub mod save;
 pub mod sys;
 pub mod tensor;
 
 pub use checkpoint::{Checkpoint, Located, Shard};
 pub use dtype::Dtype;
 pub use error::{Error, FormatError, IndexError, Result};
-pub use header::{Header, Strictness};
+pub use header::{Header, NewTensor, Strictness};
 pub use index::Index;
 pub use names::ByName;
 pub use read::{Control, Io, Job, ReadOptions, ReadStats};
+pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;
 pub use sys::mmap::Mapping;
+pub use sys::source::Source;
 pub use tensor::TensorInfo;

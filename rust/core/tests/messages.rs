@@ -176,10 +176,10 @@ fn errors_of_requests_give_tensor_expected_and_found() {
             "expected as many destinations (and starts) as names: \
              3 names, 2 destinations, 1 starts",
         ),
-        (Error::Cancelled, "reading was cancelled"),
+        (Error::Cancelled, "cancelled"),
         (
             Error::Panicked { message: "its words".into() },
-            "a reader thread panicked (this is a bug in windlass): its words",
+            "a worker thread panicked (this is a bug in windlass): its words",
         ),
     ];
     for (error, expected) in rows {

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_int, c_void};
 use std::slice;
-use windlass_core::{Dest, Mapping};
+use windlass_core::{Dest, Mapping, Source};
 
 /// Writable, C-contiguous memory of the host, kept alive as long as this value.
 pub(crate) struct WriteBuf {
@@ -43,11 +43,7 @@ impl WriteBuf {
     }
 
     fn from_capsule(capsule: &Bound<'_, PyCapsule>) -> PyResult<Self> {
-        let tensor = capsule.pointer_checked(Some(DLPACK_NAME))?.cast::<DlTensor>();
-        // SAFETY: the DLPack protocol: an unconsumed capsule of this name points to a
-        // `DLManagedTensor`, which begins with a `DLTensor` and lives as long as the capsule.
-        let tensor = unsafe { tensor.as_ref() };
-        let (start, len) = tensor.memory()?;
+        let (start, len) = capsule_memory(capsule)?;
         Ok(Self { start, len, _owner: Owner::Capsule(capsule.clone().unbind()) })
     }
 
@@ -70,6 +66,59 @@ impl<'a, 'py> FromPyObject<'a, 'py> for WriteBuf {
             Err(_) => Self::from_buffer(&object),
         }
     }
+}
+
+/// Readable, C-contiguous memory of the host, kept alive as long as this value.
+pub(crate) struct ReadBuf {
+    start: *const u8,
+    len: usize,
+    _owner: Owner,
+}
+
+impl ReadBuf {
+    /// The memory, for as long as this value is borrowed.
+    ///
+    /// The caller (Python) owes what `write(2)` is owed: until the write is over, nobody resizes
+    /// the tensor's storage.
+    pub(crate) fn source(&self) -> Source<'_> {
+        // SAFETY: `start..start + len` was described as one readable allocation by its exporter,
+        // which `_owner` keeps alive.
+        unsafe { Source::from_raw(self.start, self.len) }
+    }
+
+    fn from_capsule(capsule: &Bound<'_, PyCapsule>) -> PyResult<Self> {
+        let (start, len) = capsule_memory(capsule)?;
+        Ok(Self { start, len, _owner: Owner::Capsule(capsule.clone().unbind()) })
+    }
+
+    fn from_buffer(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyBuffer::<u8>::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(destination_error("a source must be C-contiguous"));
+        }
+        let (start, len) = (buffer.buf_ptr().cast_const().cast(), buffer.len_bytes());
+        Ok(Self { start, len, _owner: Owner::Buffer(buffer) })
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for ReadBuf {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match object.cast::<PyCapsule>() {
+            Ok(capsule) => Self::from_capsule(&capsule),
+            Err(_) => Self::from_buffer(&object),
+        }
+    }
+}
+
+/// Start and length in bytes of what a DLPack capsule describes.
+fn capsule_memory(capsule: &Bound<'_, PyCapsule>) -> PyResult<(*mut u8, usize)> {
+    let tensor = capsule.pointer_checked(Some(DLPACK_NAME))?.cast::<DlTensor>();
+    // SAFETY: the DLPack protocol: an unconsumed capsule of this name points to a
+    // `DLManagedTensor`, which begins with a `DLTensor` and lives as long as the capsule.
+    let tensor = unsafe { tensor.as_ref() };
+    tensor.memory()
 }
 
 /// Name of an unconsumed DLPack capsule.
@@ -97,11 +146,11 @@ impl DlTensor {
     /// Start and length in bytes, if the tensor is C-contiguous memory of the host.
     fn memory(&self) -> PyResult<(*mut u8, usize)> {
         if !HOST_DEVICES.contains(&self.device_type) {
-            return Err(destination_error("a destination must be in the host's memory"));
+            return Err(destination_error("expected memory of the host"));
         }
         let shape = self.dimensions(self.shape);
         if !self.strides.is_null() && !is_c_contiguous(shape, self.dimensions(self.strides)) {
-            return Err(destination_error("a destination must be C-contiguous"));
+            return Err(destination_error("expected C-contiguous memory"));
         }
         let len = self.byte_len(shape).ok_or_else(|| destination_error("the size overflows"))?;
         let offset = usize::try_from(self.byte_offset)?;

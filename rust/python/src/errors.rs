@@ -12,17 +12,24 @@ mod python {
     pyo3::import_exception!(windlass.errors, DestinationError);
     pyo3::import_exception!(windlass.errors, EmptyFile);
     pyo3::import_exception!(windlass.errors, FileChanged);
+    pyo3::import_exception!(windlass.errors, FolderLocked);
     pyo3::import_exception!(windlass.errors, GitLfsPointer);
     pyo3::import_exception!(windlass.errors, IndexMismatch);
     pyo3::import_exception!(windlass.errors, InvalidHeader);
     pyo3::import_exception!(windlass.errors, InvalidIndex);
+    pyo3::import_exception!(windlass.errors, InvalidName);
+    pyo3::import_exception!(windlass.errors, NoSpaceLeft);
     pyo3::import_exception!(windlass.errors, NotARegularFile);
     pyo3::import_exception!(windlass.errors, ReadFailed);
+    pyo3::import_exception!(windlass.errors, SaveFailed);
+    pyo3::import_exception!(windlass.errors, SaveFolderNotFound);
+    pyo3::import_exception!(windlass.errors, SaveNotPermitted);
     pyo3::import_exception!(windlass.errors, ShardNotFound);
     pyo3::import_exception!(windlass.errors, ShardNotReadable);
     pyo3::import_exception!(windlass.errors, TensorNotFound);
     pyo3::import_exception!(windlass.errors, TruncatedFile);
     pyo3::import_exception!(windlass.errors, UnsafeShardName);
+    pyo3::import_exception!(windlass.errors, UnsupportedTensor);
     pyo3::import_exception!(windlass.errors, WindlassError);
 }
 
@@ -32,6 +39,15 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     match attach_facts(py, &exception, error) {
         Ok(()) => exception,
         Err(failure) => failure,
+    }
+}
+
+/// The Python exception for what may not stand in a new file.
+pub(crate) fn new_file_error(error: &FormatError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        FormatError::Name { .. } => python::InvalidName::new_err(message),
+        _ => python::UnsupportedTensor::new_err(message),
     }
 }
 
@@ -58,7 +74,12 @@ fn class(error: &Error) -> PyErr {
         | Error::RangeOutside { .. }
         | Error::UnequalLists { .. }
         | Error::DestinationsOverlap { .. } => python::DestinationError::new_err(message),
-        Error::Cancelled | Error::Panicked { .. } => python::WindlassError::new_err(message),
+        Error::Save { source, .. } => save_class(source, message),
+        Error::NoSpace { .. } => python::NoSpaceLeft::new_err(message),
+        Error::Locked { .. } => python::FolderLocked::new_err(message),
+        Error::Incomplete { .. } | Error::Cancelled | Error::Panicked { .. } => {
+            python::WindlassError::new_err(message)
+        }
         _ => python::CheckpointError::new_err(message),
     }
 }
@@ -74,6 +95,16 @@ fn format_class(error: &FormatError, message: String) -> PyErr {
     }
 }
 
+fn save_class(source: &io::Error, message: String) -> PyErr {
+    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, StorageFull};
+    match source.kind() {
+        StorageFull | QuotaExceeded => python::NoSpaceLeft::new_err(message),
+        PermissionDenied => python::SaveNotPermitted::new_err(message),
+        NotFound => python::SaveFolderNotFound::new_err(message),
+        _ => python::SaveFailed::new_err(message),
+    }
+}
+
 fn index_class(error: &IndexError, message: String) -> PyErr {
     match error {
         IndexError::UnsafeShardName { .. } => python::UnsafeShardName::new_err(message),
@@ -85,8 +116,11 @@ fn attach_facts(py: Python<'_>, exception: &PyErr, error: &Error) -> PyResult<()
     let (path, source): (&Path, Option<&io::Error>) = match error {
         Error::NotFound { path, source, .. }
         | Error::PermissionDenied { path, source }
+        | Error::Save { path, source, .. }
         | Error::Io { path, source, .. } => (path, Some(source)),
         Error::NotAFile { path, .. }
+        | Error::NoSpace { path, .. }
+        | Error::Locked { path, .. }
         | Error::Replaced { path, .. }
         | Error::Shrunk { path, .. } => (path, None),
         _ => return Ok(()),

@@ -8,6 +8,7 @@ mod detach;
 mod dtypes;
 mod errors;
 mod overlap;
+mod save;
 
 use pyo3::prelude::*;
 
@@ -19,6 +20,8 @@ mod _rust {
     use super::checkpoint::{PyCheckpoint, read_index};
     #[pymodule_export]
     use super::overlap::resolve_overlaps;
+    #[pymodule_export]
+    use super::save::{PySave, encode_header, recover};
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
 

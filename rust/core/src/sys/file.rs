@@ -91,7 +91,8 @@ pub fn disable_read_ahead(file: &File) {
     let _ = file;
 }
 
-fn kind_of(file_type: FileType) -> Option<&'static str> {
+/// What a path is, unless it is a regular file.
+pub(crate) fn kind_of(file_type: FileType) -> Option<&'static str> {
     match file_type {
         kind if kind.is_file() => None,
         kind if kind.is_dir() => Some("folder"),

@@ -5,3 +5,5 @@
 pub mod dest;
 pub mod file;
 pub mod mmap;
+pub mod output;
+pub mod source;

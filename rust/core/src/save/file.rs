@@ -1,0 +1,99 @@
+//! A single file: written beside its target, then renamed over it.
+
+use super::disk::Disk;
+use super::family::marked;
+use super::lock::is_at;
+use super::recover::{abandoned, remove_abandoned};
+use super::staged::{NewFile, Staged, file_name};
+use super::{SaveOptions, check_space, mode_of};
+use crate::error::{Error, Result};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where a file is being put together.
+#[derive(Debug)]
+pub(super) struct FileTarget {
+    target: PathBuf,
+    temporary: PathBuf,
+}
+
+impl FileTarget {
+    /// Checks the target and the room, and stages the file.
+    ///
+    /// A link is followed: the file that it leads to is replaced, and the link stays. A file with
+    /// several names is replaced under this one only.
+    pub(super) fn stage(
+        path: &Path,
+        new: NewFile,
+        options: &SaveOptions,
+    ) -> Result<(Self, Staged)> {
+        let disk = &*options.disk;
+        let target = resolve(path)?;
+        let name = format!(".{}", file_name(&target));
+        let leftovers = abandoned(&target, &name);
+        for leftover in leftovers {
+            remove_abandoned(disk, &leftover)?;
+        }
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+        check_space(folder.unwrap_or(Path::new(".")), new.len())?;
+        let temporary = target.with_file_name(marked(&name, options.token));
+        let staged = Staged::create(disk, temporary.clone(), new, mode_of(&target))?;
+        let this = Self { target, temporary };
+        this.hold(&staged, disk)?;
+        Ok((this, staged))
+    }
+
+    /// Tells other saves that this file is no leftover. Where the file system has no locks, they
+    /// cannot be told, nor can they find it unlocked.
+    fn hold(&self, staged: &Staged, disk: &dyn Disk) -> Result<()> {
+        let _ = staged.file.try_lock();
+        if is_at(&staged.file, &self.temporary) {
+            return Ok(());
+        }
+        self.discard(disk);
+        let vanished = io::Error::new(io::ErrorKind::Interrupted, "another save removed the file");
+        Err(Error::save(&self.temporary, None, "creating", vanished))
+    }
+
+    /// Puts the file in place.
+    pub(super) fn commit(&self, options: &SaveOptions) -> Result<()> {
+        let failed = |action| move |error| Error::save(&self.target, None, action, error);
+        options.disk.rename(&self.temporary, &self.target).map_err(failed("renaming to"))?;
+        match self.target.parent() {
+            Some(folder) if options.durable => {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                options.disk.sync_folder(folder).map_err(failed("syncing the folder of"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what was staged.
+    pub(super) fn discard(&self, disk: &dyn Disk) {
+        // What cannot be removed now is removed by the next save.
+        let _ = disk.remove_file(&self.temporary);
+    }
+}
+
+/// The file that a path means, through links.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let failed = |error| Error::save(path, None, "opening", error);
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        metadata => metadata.map_err(failed)?,
+    };
+    let target = if metadata.is_symlink() {
+        fs::canonicalize(path).map_err(|error| dangling(path, &error))?
+    } else {
+        path.to_owned()
+    };
+    let kind = crate::sys::file::kind_of(fs::metadata(&target).map_err(failed)?.file_type());
+    kind.map_or(Ok(target), |kind| Err(Error::NotAFile { path: path.to_owned(), kind }))
+}
+
+fn dangling(path: &Path, error: &io::Error) -> Error {
+    let target = fs::read_link(path).unwrap_or_default();
+    let message = format!("it is a link to `{}`: {error}", target.display());
+    Error::save(path, None, "following", io::Error::new(error.kind(), message))
+}

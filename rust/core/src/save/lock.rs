@@ -1,0 +1,97 @@
+//! [`FolderLock`]: one save at a time in a folder.
+
+use crate::error::{Error, Result};
+use crate::read::Control;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Name of the lock file; it is gone when nobody saves.
+pub const LOCK_FILE: &str = ".windlass.lock";
+
+/// How often a waiting save looks whether the lock is free.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Longest holder's name that is read.
+const MAX_HOLDER_LEN: u64 = 64;
+
+/// An exclusive lock on a folder, released and removed when dropped.
+///
+/// It is the kernel's lock on an open file (`flock`), so it ends with the process that holds it: a
+/// lock file left by a crash holds nobody up. Where the file system has no such locks, saves go on
+/// without: then only work folders of their own keep them apart.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl FolderLock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] after `timeout`, [`Error::Cancelled`], or what the system says.
+    pub(super) fn acquire(folder: &Path, timeout: Duration, control: &Control) -> Result<Self> {
+        let path = folder.join(LOCK_FILE);
+        let start = Instant::now();
+        loop {
+            if let Some(file) = try_lock(&path)? {
+                return Ok(Self { path, _file: file });
+            }
+            if control.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if start.elapsed() >= timeout {
+                let holder = holder(&path);
+                return Err(Error::Locked { path, holder, seconds: timeout.as_secs_f64() });
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Removed while it is held: whoever waits for it sees that the name is gone. A lock file
+        // that cannot be removed is an empty promise to nobody: the lock itself ends right after.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Takes the lock if it is free; makes the file where there is none.
+fn try_lock(path: &Path) -> Result<Option<File>> {
+    let failed = |source| Error::save(path, None, "locking the folder", source);
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) if is_at(&file, path) => {}
+        Ok(()) | Err(TryLockError::WouldBlock) => return Ok(None),
+        // No locks on this file system.
+        Err(TryLockError::Error(_)) => {}
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(Some(file))
+}
+
+/// Whether an open file still has this name: the last holder may have removed it.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Process that holds a lock, as it has written it down.
+fn holder(path: &Path) -> String {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|f| f.take(MAX_HOLDER_LEN).read_to_string(&mut text));
+    match read {
+        Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
+        _ => "another process".to_owned(),
+    }
+}

@@ -1,0 +1,126 @@
+//! What a crash left in a folder: unfinished saves are undone, committed ones completed.
+
+use super::commit::{Commit, remove_work_folder};
+use super::disk::Disk;
+use super::family::unmarked;
+use super::journal::{Journal, Progress, points_into};
+use super::lock::{FolderLock, is_at};
+use crate::error::{Error, Result};
+use crate::read::Control;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What was done about something that was left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A save that no reader had seen was removed.
+    Undone,
+    /// A save that readers could see was carried to its end.
+    Completed,
+    /// A committed save, over which somebody else has saved since, was removed.
+    Superseded,
+}
+
+/// A leftover that was dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Name of the work folder or temporary file.
+    pub name: String,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// Deals with whatever interrupted saves left in a folder.
+///
+/// # Errors
+/// [`Error::Locked`] when a save is going on and does not end within `timeout`; what the system
+/// says.
+pub fn recover(
+    disk: &dyn Disk,
+    folder: &Path,
+    timeout: Duration,
+    control: &Control,
+) -> Result<Vec<Recovered>> {
+    let _lock = FolderLock::acquire(folder, timeout, control)?;
+    recover_locked(disk, folder)
+}
+
+/// The same, for who holds the lock.
+pub(super) fn recover_locked(disk: &dyn Disk, folder: &Path) -> Result<Vec<Recovered>> {
+    let mut recovered = Vec::new();
+    for name in leftovers(folder)? {
+        let path = folder.join(&name);
+        let outcome = if path.is_dir() {
+            recover_work_folder(disk, folder, &path)?
+        } else {
+            remove_abandoned(disk, &path)?.then_some(Outcome::Undone)
+        };
+        recovered.extend(outcome.map(|outcome| Recovered { name, outcome }));
+    }
+    Ok(recovered)
+}
+
+/// Names in the folder that only unfinished saves give, in order.
+fn leftovers(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::save(folder, None, "listing", error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        names.extend(name.to_str().filter(|name| unmarked(name).is_some()).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// `None` when the folder is where the checkpoint lives, and has to stay.
+fn recover_work_folder(disk: &dyn Disk, folder: &Path, work: &Path) -> Result<Option<Outcome>> {
+    let Some(journal) = Journal::read(work) else {
+        return remove_work_folder(disk, work).map(|()| Some(Outcome::Undone));
+    };
+    match journal.progress(folder, work) {
+        Progress::NotCommitted => remove_work_folder(disk, work).map(|()| Some(Outcome::Undone)),
+        Progress::Superseded => remove_work_folder(disk, work).map(|()| Some(Outcome::Superseded)),
+        Progress::Committed => complete(disk, folder, work, &journal),
+    }
+}
+
+fn complete(
+    disk: &dyn Disk,
+    folder: &Path,
+    work: &Path,
+    journal: &Journal,
+) -> Result<Option<Outcome>> {
+    if journal.plan.keep_work_folder && !points_into(&folder.join(&journal.index), work) {
+        return remove_work_folder(disk, work).map(|()| Some(Outcome::Superseded));
+    }
+    Commit { disk, folder, work, durable: true }.run(&journal.plan)?;
+    Ok((!journal.plan.keep_work_folder).then_some(Outcome::Completed))
+}
+
+/// Removes a temporary file unless a living save holds it.
+pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    let failed = |error| Error::save(path, None, "removing", error);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(failed)?,
+    };
+    if file.try_lock().is_err() || !is_at(&file, path) {
+        return Ok(false);
+    }
+    disk.remove_file(path).map_err(failed)?;
+    Ok(true)
+}
+
+/// Temporary files of one target that were left behind.
+pub(super) fn abandoned(target: &Path, name: &str) -> Vec<PathBuf> {
+    let Some(Ok(entries)) = target.parent().map(fs::read_dir) else {
+        return Vec::new();
+    };
+    let is_ours = |path: &PathBuf| {
+        let file_name = path.file_name().and_then(|name| name.to_str());
+        file_name.and_then(unmarked).is_some_and(|before| before == name)
+    };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_ours).collect()
+}

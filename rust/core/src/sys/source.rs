@@ -1,0 +1,80 @@
+//! [`Source`]: memory that bytes are written from, without ever forming a reference to it.
+
+use std::marker::PhantomData;
+
+/// A range of readable memory that the caller owns.
+///
+/// The twin of [`Dest`](super::dest::Dest): pointer, length and lifetime, never `&[u8]`, because
+/// Python may write to a tensor's memory at any time. The kernel reads from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    start: *const u8,
+    len: usize,
+    memory: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a `Source` only hands its range to system calls and copies, and has no thread affinity.
+unsafe impl Send for Source<'_> {}
+
+// SAFETY: as for `Send`; nothing is reached through `&Source` but its two numbers.
+unsafe impl Sync for Source<'_> {}
+
+impl<'a> Source<'a> {
+    /// The memory of a slice.
+    #[must_use]
+    pub fn from_slice(slice: &'a [u8]) -> Self {
+        Self { start: slice.as_ptr(), len: slice.len(), memory: PhantomData }
+    }
+
+    /// The `len` bytes from `start` on.
+    ///
+    /// # Safety
+    /// For the lifetime `'a`, the range must be within one live, initialised allocation and
+    /// readable. Bytes that another thread writes meanwhile are written out in an unspecified
+    /// state, as with any buffer handed to `write(2)`.
+    #[must_use]
+    pub unsafe fn from_raw(start: *const u8, len: usize) -> Self {
+        Self { start, len, memory: PhantomData }
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Splits off the first `len` bytes.
+    ///
+    /// # Panics
+    /// When `len` is more than there is.
+    #[must_use]
+    pub fn split_off_front(&mut self, len: usize) -> Self {
+        assert!(len <= self.len, "cannot split {len} bytes off {}", self.len);
+        let front = Self { start: self.start, len, memory: PhantomData };
+        // SAFETY: `len <= self.len`, so the result is within, or one past, the allocation.
+        self.start = unsafe { self.start.add(len) };
+        self.len -= len;
+        front
+    }
+
+    /// CRC-32C of the bytes.
+    #[must_use]
+    pub fn crc32c(&self) -> u32 {
+        // SAFETY: readable and initialised for `len` bytes (the contract of `from_raw`); the slice
+        // lives only as long as this call. A concurrent write by Python is the caller's race, and
+        // can at worst give the checksum of no state that the memory had.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, self.len) };
+        crc32c::crc32c(bytes)
+    }
+
+    /// The range as the kernel takes it.
+    pub(super) fn as_iovec(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.start.cast_mut().cast(), iov_len: self.len }
+    }
+}

@@ -1,0 +1,184 @@
+//! `Save`: a file or checkpoint that is being written; and what a crash left.
+
+use crate::buffer::ReadBuf;
+use crate::detach::{detached, interruptible};
+use crate::errors::{new_file_error, to_python};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyBytes;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+use windlass_core::save::{
+    Contents, IndexTexts, NewFile, Outcome, Part, RealDisk, Save, SaveOptions,
+    recover as recover_folder,
+};
+use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTensor};
+
+/// `(name, dtype, shape)`.
+type PyNewTensor = (String, PyBackedStr, Vec<u64>);
+
+/// `(file name, tensors, metadata, checksums)`; without tensors, the caller writes the file.
+type PyNewFile = (String, Option<Vec<PyNewTensor>>, Option<BTreeMap<String, String>>, bool);
+
+#[pyclass(frozen, name = "Save", module = "windlass._rust")]
+pub(crate) struct PySave(RwLock<Option<Save>>);
+
+#[pymethods]
+impl PySave {
+    #[staticmethod]
+    #[pyo3(signature = (path, file, *, durable))]
+    fn file(py: Python<'_>, path: PathBuf, file: PyNewFile, durable: bool) -> PyResult<Self> {
+        let new = new_file(file)?;
+        let options = SaveOptions { durable, ..SaveOptions::default() };
+        detached(py, || Save::file(&path, new, options)).map(Self::of)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (folder, family, files, *, durable, lock_timeout))]
+    fn folder(
+        py: Python<'_>,
+        folder: PathBuf,
+        family: (String, String, String),
+        files: Vec<PyNewFile>,
+        durable: bool,
+        lock_timeout: f64,
+    ) -> PyResult<Self> {
+        let (prefix, suffix, index) = family;
+        let family = Family { prefix, suffix, index };
+        let files = files.into_iter().map(new_file).collect::<PyResult<_>>()?;
+        let lock_timeout = timeout(lock_timeout)?;
+        let options = SaveOptions { durable, lock_timeout, ..SaveOptions::default() };
+        let begin = |control: &_| Save::folder(&folder, family, files, options, control);
+        interruptible(py, None, begin).map(Self::of)
+    }
+
+    fn staged_path(&self, file: usize) -> PyResult<PathBuf> {
+        self.with(|save| Ok(save.staged_path(file).to_owned()))
+    }
+
+    fn work_name(&self) -> PyResult<Option<String>> {
+        self.with(|save| Ok(save.work_name()))
+    }
+
+    #[pyo3(signature = (files, names, sources, starts=None, *, threads, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn write(
+        &self,
+        py: Python<'_>,
+        files: Vec<usize>,
+        names: Vec<PyBackedStr>,
+        sources: Vec<ReadBuf>,
+        starts: Option<Vec<u64>>,
+        threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let starts = starts.unwrap_or_else(|| vec![0; names.len()]);
+        if [files.len(), sources.len(), starts.len()] != [names.len(); 3] {
+            return Err(PyValueError::new_err("expected lists of equal length"));
+        }
+        let source = sources.iter().map(ReadBuf::source);
+        self.with(|save| {
+            let entries = files.iter().zip(&names).zip(source.zip(&starts));
+            let part = |((&file, name), (source, &start)): ((&_, &PyBackedStr), (_, &_))| {
+                let tensor = save.position(file, name)?;
+                Ok(Part { file, tensor, start, source })
+            };
+            let parts = entries.map(part).collect::<Result<_, Error>>();
+            let parts = parts.map_err(|error| to_python(py, &error))?;
+            let write = |control: &Control| save.write(parts, threads, control);
+            interruptible(py, progress.as_ref(), write)
+        })
+    }
+
+    fn commit(&self, py: Python<'_>, interim: Vec<u8>, last: Vec<u8>) -> PyResult<()> {
+        let save = self.take().ok_or_else(over)?;
+        let index = IndexTexts { interim, last };
+        interruptible(py, None, |control: &_| save.commit(&index, control))
+    }
+
+    fn discard(&self, py: Python<'_>) {
+        py.detach(|| drop(self.take()));
+    }
+}
+
+impl PySave {
+    fn of(save: Save) -> Self {
+        Self(RwLock::new(Some(save)))
+    }
+
+    fn take(&self) -> Option<Save> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn with<T>(&self, use_save: impl FnOnce(&Save) -> PyResult<T>) -> PyResult<T> {
+        let save = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        use_save(save.as_ref().ok_or_else(over)?)
+    }
+}
+
+fn over() -> PyErr {
+    PyValueError::new_err("the save is over")
+}
+
+fn new_file(file: PyNewFile) -> PyResult<NewFile> {
+    let (name, tensors, metadata, checksums) = file;
+    let Some(tensors) = tensors else {
+        return Ok(NewFile { name, contents: Contents::Foreign { len: 0 } });
+    };
+    let header = lay_out(tensors, metadata).map_err(|error| new_file_error(&error))?;
+    NewFile::of_tensors(name, header, checksums).map_err(|error| new_file_error(&error))
+}
+
+fn lay_out(
+    tensors: Vec<PyNewTensor>,
+    metadata: Option<BTreeMap<String, String>>,
+) -> Result<Header, FormatError> {
+    let tensors = tensors.into_iter().map(|(name, dtype, shape)| {
+        let dtype: &str = &dtype;
+        let unknown = || FormatError::Json { message: format!("unknown dtype `{dtype}`") };
+        Ok(NewTensor { name, dtype: Dtype::from_name(dtype).ok_or_else(unknown)?, shape })
+    });
+    let metadata = metadata.map(|metadata| metadata.into_iter().collect());
+    Header::lay_out(tensors.collect::<Result<_, _>>()?, metadata)
+}
+
+/// Header of a new file as bytes, and the names in the order of their bytes.
+#[pyfunction]
+pub(crate) fn encode_header(
+    py: Python<'_>,
+    tensors: Vec<PyNewTensor>,
+    metadata: Option<BTreeMap<String, String>>,
+) -> PyResult<(Bound<'_, PyBytes>, Vec<String>)> {
+    let header = lay_out(tensors, metadata).map_err(|error| new_file_error(&error))?;
+    let names = header.tensors.keys().cloned().collect();
+    Ok((PyBytes::new(py, &header.encode()), names))
+}
+
+/// Deals with what interrupted saves left in a folder: `(name, what was done)` for each.
+#[pyfunction]
+pub(crate) fn recover(
+    py: Python<'_>,
+    folder: PathBuf,
+    lock_timeout: f64,
+) -> PyResult<Vec<(String, &'static str)>> {
+    let timeout = timeout(lock_timeout)?;
+    let work = |control: &_| recover_folder(&RealDisk, &folder, timeout, control);
+    let recovered = interruptible(py, None, work)?;
+    Ok(recovered.into_iter().map(|one| (one.name, outcome(one.outcome))).collect())
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Undone => "undone",
+        Outcome::Completed => "completed",
+        Outcome::Superseded => "superseded",
+    }
+}
+
+fn timeout(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| PyValueError::new_err(format!("lock_timeout: {error}")))
+}
