@@ -53,6 +53,35 @@ def test_name_that_a_silent_module_claims_is_loaded_all_the_same(tmp_path: Path)
     assert model.embed.weight.eq(1).all()
 
 
+def test_plain_name_after_a_hooked_one_has_the_last_word_over_it(tmp_path: Path) -> None:
+    model = _hooked_head()
+    model.last = nn.Linear(3, 4, bias=False)
+    model.last.weight = model.embed.weight
+    folder = write_model(tmp_path / "c", _ones("embed.weight", "head.weight", "last.weight"))
+    with pytest.warns(UserWarning, match=r"share memory") as warnings:
+        windlass.load_sharded_checkpoint(model, folder)
+    assert model.embed.weight.eq(3).all()
+    assert all("`last.weight`" in str(warning.message) for warning in warnings)
+
+
+def test_plain_names_before_and_after_a_hooked_one_keep_their_order(tmp_path: Path) -> None:
+    model = nn.Module()
+    whole = torch.zeros(4, 3)
+    for name, values in (("first", whole[:2]), ("hooked", whole), ("last", whole[2:])):
+        model.add_module(name, nn.Module())
+        model.get_submodule(name).weight = nn.Parameter(values)
+    model.hooked.register_load_state_dict_pre_hook(lambda *_: None)
+    names = {
+        "first.weight": torch.full((2, 3), 1.0),
+        "hooked.weight": torch.full((4, 3), 2.0),
+        "last.weight": torch.full((2, 3), 3.0),
+    }
+    with pytest.warns(UserWarning, match=r"share memory"):
+        windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", names))
+    assert whole[:2].eq(2).all()
+    assert whole[2:].eq(3).all()
+
+
 def test_later_hooked_name_has_the_last_word_and_a_warning_names_both(tmp_path: Path) -> None:
     model = _hooked_head()
     folder = write_model(tmp_path / "c", _ones("embed.weight", "head.weight"))

@@ -126,9 +126,21 @@ class LoadPlan(NamedTuple):
         # The memory of those skipped has changed too, and `copy_` would have told autograd so.
         torch.autograd.graph.increment_version(skipped)
         hooked_winners = {losers[name] for name in losers.keys() & plain} - plain
-        for hooked in self.match.hooked:  # Theirs is the last word: they get it again.
-            if any(name.startswith(hooked.prefix) for name in hooked_winners):
-                self.hooked_loader.load(hooked)
+        if hooked_winners:
+            self._repeat(hooked_winners, silent)
+
+    def _repeat(self, hooked_winners: set[str], settings: ReadSettings) -> None:
+        """Give hooked modules the last word over earlier names, and later names over them."""
+        tied = {name for group in self.ties.groups for name in group}
+        tied &= {slot.name for slot in self.match.present}
+        repeated = False
+        for entry in self.match.entries:
+            if isinstance(entry, Hooked):
+                if any(name.startswith(entry.prefix) for name in hooked_winners):
+                    self.hooked_loader.load(entry)
+                    repeated = True
+            elif repeated and entry.name in tied:
+                self.source.fill([Fill(entry.name, entry.tensor)], settings)
 
     def conflicts(self, settings: ReadSettings) -> Iterator[tuple[str, str]]:
         """Yield `(earlier, later)` names that share memory and differ in the checkpoint."""
