@@ -29,6 +29,7 @@
 
 #![deny(missing_docs)]
 
+pub mod alias;
 pub mod checkpoint;
 pub mod dtype;
 pub mod error;
@@ -38,6 +39,8 @@ pub mod names;
 pub mod overlap;
 pub mod plan;
 pub mod read;
+pub mod runs;
+pub mod spans;
 pub mod sys;
 pub mod tensor;
 
