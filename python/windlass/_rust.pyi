@@ -18,6 +18,8 @@ __all__ = [
     "Save",
     "__version__",
     "encode_header",
+    "find_aliases",
+    "find_touching",
     "read_index",
     "recover",
     "resolve_overlaps",
@@ -121,6 +123,30 @@ class Checkpoint:
 def read_index(path: str | PathLike[str]) -> tuple[dict[str, str], list[str]]:
     """Return weight map and shard names of an index, without opening a shard."""
 
+def find_touching(
+    spaces: Sequence[int], starts: Sequence[int], ends: Sequence[int]
+) -> list[list[int]]:
+    """Group address ranges that share an address, directly or by way of others.
+
+    Addresses of different `spaces` (devices) have nothing in common; an empty range is in no group.
+    Returns positions in ascending order, groups of two and more in the order of their first.
+    """
+
+def find_aliases(
+    tensors: Sequence[tuple[int, int, Sequence[int], Sequence[int], int, int]],
+) -> list[
+    tuple[
+        list[int],
+        Literal["identical", "same_bytes", "nested", "overlapping"],
+    ]
+]:
+    """Group tensors that share at least one byte of elements, directly or by way of others.
+
+    Each tensor is `(space, address, shape, strides in elements, bytes per element, kind)`: `kind`
+    is a number for how bytes become values. Returns positions in ascending order and their
+    relation, in the order of their first.
+    """
+
 def resolve_overlaps(
     views: Sequence[tuple[int, Sequence[int], Sequence[int], int, bool]],
 ) -> list[
@@ -131,7 +157,7 @@ def resolve_overlaps(
 ]:
     """Judge views of shared memory, given in model order.
 
-    Each view is `(address, shape, strides in bytes, bytes per element, present in the
+    Each view is `(address, shape, strides in elements, bytes per element, present in the
     checkpoint)`. A present view is kept, or (partly) overwritten by the later view of that
     position; an absent one is covered by present views, or missing.
     """

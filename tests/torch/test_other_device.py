@@ -1,4 +1,4 @@
-"""Parameters on a GPU are filled through a bounded staging buffer. Needs one."""
+"""Parameters on a GPU are filled through a bounded staging buffer, and aliases found. Needs one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import windlass
+import windlass.torch
 from builders.bits import random_tensor, same_bits
 from builders.sharded import write_model, write_safe
 
@@ -63,3 +64,10 @@ def test_slices_come_to_a_gpu(tmp_path: Path) -> None:
         part = file.get_slice("a")[1:, ::2]
     assert part.is_cuda
     assert torch.equal(part.cpu(), torch.arange(12.0).view(3, 4)[1:, ::2])
+
+
+def test_aliases_on_a_gpu_are_found() -> None:
+    weight = torch.zeros(4, 3, device="cuda")
+    state = {"weight": weight, "host": weight.cpu(), "transposed": weight.t()}
+    groups = windlass.torch.find_aliases(state)
+    assert groups == [(["weight", "transposed"], "same_bytes")]

@@ -8,7 +8,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this needs torch: pip install 'windlass[torch]'") from error
 
 from windlass.safe import safe_open
+from windlass.torch.aliases import AliasGroup, find_aliases
 from windlass.torch.files import load_file
 from windlass.torch.load import load_sharded_checkpoint
 
-__all__ = ["load_file", "load_sharded_checkpoint", "safe_open"]
+__all__ = ["AliasGroup", "find_aliases", "load_file", "load_sharded_checkpoint", "safe_open"]

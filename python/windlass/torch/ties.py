@@ -1,20 +1,20 @@
 """Names that share memory: what a checkpoint covers without naming it, and who writes last.
 
-The judgement, exact to the byte, is the engine's (`windlass_core::overlap`); here the names that
-have to be judged are found: those whose address ranges touch.
+The judgement, exact to the byte, is the engine's (`windlass_core::overlap`); it is asked about
+names whose address ranges touch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch.nn.parameter import Parameter
-
 from windlass import _rust
+from windlass.torch.spans import find_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import torch
 
 
 class Claim(NamedTuple):
@@ -64,46 +64,14 @@ def find_ties(claims: list[Claim]) -> Ties:
 
 def _clusters(claims: list[Claim]) -> Iterable[list[Claim]]:
     """Yield groups of names whose address ranges touch, each in model order."""
-    spans = []
-    for position, claim in enumerate(claims):
-        tensor = claim.tensor
-        # Only plain tensors have addresses that mean something.
-        if type(tensor) in (torch.Tensor, Parameter) and _has_memory(tensor):
-            start = tensor.data_ptr()
-            place = "" if tensor.is_cpu else str(tensor.device)
-            spans.append((place, start, start + _extent(tensor), position))
-    spans.sort()
-    cluster: list[int] = []
-    device, reach = "", 0
-    for span_device, start, end, position in spans:
-        if span_device != device or start >= reach:
-            if len(cluster) > 1:
-                yield [claims[i] for i in sorted(cluster)]
-            cluster, device, reach = [], span_device, 0
-        cluster.append(position)
-        reach = max(reach, end)
-    if len(cluster) > 1:
-        yield [claims[i] for i in sorted(cluster)]
+    for cluster in find_spans(claim.tensor for claim in claims).find_touching():
+        yield [claims[i] for i in cluster]
 
 
-def _has_memory(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
-
-
-def _extent(tensor: torch.Tensor) -> int:
-    """Bytes from a tensor's first to its last element."""
-    if tensor.is_contiguous():
-        return tensor.numel() * tensor.element_size()
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    last = sum((length - 1) * stride for length, stride in steps)
-    return (last + 1) * tensor.element_size()
-
-
-def _view(claim: Claim) -> tuple[int, list[int], list[int], int, bool]:
+def _view(claim: Claim) -> tuple[int, tuple[int, ...], tuple[int, ...], int, bool]:
     tensor = claim.tensor
-    size = tensor.element_size()
-    strides = [stride * size for stride in tensor.stride()]
-    return tensor.data_ptr(), list(tensor.shape), strides, size, claim.present
+    layout = (tensor.shape, tensor.stride(), tensor.element_size())
+    return (tensor.data_ptr(), *layout, claim.present)
 
 
 def _cover_meta(claims: list[Claim], ties: Ties) -> None:

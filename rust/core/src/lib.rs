@@ -30,6 +30,7 @@
 
 #![deny(missing_docs)]
 
+pub mod alias;
 pub mod checkpoint;
 pub mod dtype;
 pub mod error;
@@ -39,7 +40,9 @@ pub mod names;
 pub mod overlap;
 pub mod plan;
 pub mod read;
+pub mod runs;
 pub mod save;
+pub mod spans;
 pub mod sys;
 pub mod tensor;
 

@@ -6,29 +6,13 @@
 //! later name, or, if the checkpoint lacks it, do the others cover its memory anyway?
 //!
 //! Exact to the byte for any strides, in O(runs log runs), where a view's *runs* are the
-//! contiguous pieces of its memory. A view that takes the total over [`MAX_RUNS`] runs is taken as
-//! one piece from its first to its last byte and marked inexact; every answer that it touches errs to the
-//! safe side: `Missing` rather than `Covered`, `PartlyOverwritten` rather than `Overwritten`.
+//! contiguous pieces of its memory (see [`runs`](crate::runs)). A view that takes the total over
+//! [`MAX_RUNS`] runs is known only from its first to its last byte; every answer that it touches
+//! errs to the safe side: `Missing` rather than `Covered`, `PartlyOverwritten` rather than
+//! `Overwritten`.
 
+use crate::runs::{MAX_RUNS, Runs, View};
 use std::collections::BTreeSet;
-use std::ops::Range;
-
-/// Most contiguous pieces that all views together are followed into: about 100 MiB of bookkeeping
-/// at the very most.
-pub const MAX_RUNS: u64 = 1 << 20;
-
-/// A strided view of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Address of the first element.
-    pub address: u64,
-    /// Length of each dimension.
-    pub shape: Vec<u64>,
-    /// Step of each dimension, in bytes.
-    pub strides: Vec<u64>,
-    /// Bytes of one element.
-    pub element_bytes: u64,
-}
 
 /// What becomes of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +38,8 @@ pub enum Outcome {
 /// Decides for each view, in model order, given which names are present in the checkpoint.
 ///
 /// ```
-/// use windlass_core::overlap::{Outcome, View, resolve};
+/// use windlass_core::overlap::{Outcome, resolve};
+/// use windlass_core::runs::View;
 /// let matrix = View { address: 64, shape: vec![2, 3], strides: vec![12, 4], element_bytes: 4 };
 /// let transposed = View { shape: vec![3, 2], strides: vec![4, 12], ..matrix.clone() };
 /// let outcomes = resolve(&[(matrix, true), (transposed, false)]);
@@ -63,7 +48,7 @@ pub enum Outcome {
 #[must_use]
 pub fn resolve(views: &[(View, bool)]) -> Vec<Outcome> {
     let mut budget = MAX_RUNS;
-    let runs: Vec<Runs> = views.iter().map(|(view, _)| Runs::of(view, &mut budget)).collect();
+    let runs: Vec<Runs> = views.iter().map(|(view, _)| Runs::of_view(view, &mut budget)).collect();
     let painted = paint(views, &runs);
     (0..views.len()).map(|i| outcome(i, views, &summarize(i, &runs, &painted))).collect()
 }
@@ -81,65 +66,6 @@ fn outcome(i: usize, views: &[(View, bool)], summary: &Summary) -> Outcome {
         (false, Some(_)) => Outcome::Covered,
         (false, None) => summary.if_absent(),
     }
-}
-
-/// The contiguous pieces of a view, sorted and merged.
-struct Runs {
-    ranges: Vec<Range<u64>>,
-    /// Whether `ranges` is exactly the view's memory.
-    exact: bool,
-}
-
-impl Runs {
-    /// Takes what it needs from `budget`; a view that needs more is inexact.
-    fn of(view: &View, budget: &mut u64) -> Self {
-        let dims = view.shape.iter().copied().zip(view.strides.iter().copied());
-        let mut dims: Vec<(u64, u64)> = dims.filter(|&(len, _)| len != 1).collect();
-        if dims.iter().any(|&(len, _)| len == 0) {
-            return Self { ranges: Vec::new(), exact: true };
-        }
-        dims.sort_by_key(|&(_, stride)| stride);
-        let run_bytes = take_contiguous(view.element_bytes, &mut dims);
-        let count = dims.iter().try_fold(1_u64, |count, &(len, _)| count.checked_mul(len));
-        let Some(left) = count.and_then(|count| budget.checked_sub(count)) else {
-            let reach: u64 = dims.iter().map(|&(len, stride)| (len - 1) * stride).sum();
-            let whole = view.address..view.address + reach + run_bytes;
-            return Self { ranges: vec![whole], exact: false };
-        };
-        *budget = left;
-        let mut starts = vec![view.address];
-        for (len, stride) in dims {
-            let step = |&start: &u64| (0..len).map(move |i| start + i * stride);
-            starts = starts.iter().flat_map(step).collect();
-        }
-        Self { ranges: merge(starts, run_bytes), exact: true }
-    }
-}
-
-/// Takes the dimensions that extend an element to one contiguous run off the front of `dims`
-/// (sorted by stride); returns the length of the run in bytes.
-fn take_contiguous(element_bytes: u64, dims: &mut Vec<(u64, u64)>) -> u64 {
-    let mut run = element_bytes;
-    while let Some(&(len, stride)) = dims.first() {
-        if stride > run {
-            break;
-        }
-        run += (len - 1) * stride;
-        dims.remove(0);
-    }
-    run
-}
-
-fn merge(mut starts: Vec<u64>, run_bytes: u64) -> Vec<Range<u64>> {
-    starts.sort_unstable();
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    for start in starts {
-        match ranges.last_mut() {
-            Some(last) if start <= last.end => last.end = last.end.max(start + run_bytes),
-            _ => ranges.push(start..start + run_bytes),
-        }
-    }
-    ranges
 }
 
 /// Who wrote last, sorted by start of range; ranges reach to the next start, `None` means nobody.

@@ -3,7 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use windlass_core::overlap::{Outcome, View, resolve};
+use windlass_core::overlap::{Outcome, resolve};
+use windlass_core::runs::View;
 
 /// Any strides: gaps, overlaps within the view, expanded dimensions (stride 0), no elements.
 fn any_view() -> impl Strategy<Value = View> {

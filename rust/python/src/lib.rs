@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+mod alias;
 mod buffer;
 mod checkpoint;
 mod detach;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _rust {
+    #[pymodule_export]
+    use super::alias::{find_aliases, find_touching};
     #[pymodule_export]
     use super::buffer::PyMapping;
     #[pymodule_export]

@@ -1,9 +1,10 @@
 //! `resolve_overlaps`: views of shared memory, judged by the engine.
 
 use pyo3::prelude::*;
-use windlass_core::overlap::{Outcome, View, resolve};
+use windlass_core::overlap::{Outcome, resolve};
+use windlass_core::runs::View;
 
-/// `(address, shape, strides in bytes, bytes per element, present in the checkpoint)`.
+/// `(address, shape, strides in elements, bytes per element, present in the checkpoint)`.
 type PyView = (u64, Vec<u64>, Vec<u64>, u64, bool);
 
 #[pyfunction]
@@ -18,7 +19,7 @@ pub(crate) fn resolve_overlaps(
 }
 
 fn view((address, shape, strides, element_bytes, present): PyView) -> (View, bool) {
-    (View { address, shape, strides, element_bytes }, present)
+    (View::counted_in_elements(address, shape, strides, element_bytes), present)
 }
 
 fn outcome(outcome: Outcome) -> (&'static str, Option<usize>) {
