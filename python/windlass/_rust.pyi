@@ -20,6 +20,7 @@ __all__ = [
     "encode_header",
     "find_aliases",
     "find_touching",
+    "parse_header",
     "read_index",
     "recover",
     "resolve_overlaps",
@@ -92,6 +93,9 @@ class Checkpoint:
 
     def plan(self) -> tuple[int, int]:
         """Plan reading every tensor; return the number of reads and of bytes."""
+
+    def crc32c(self, *, threads: int, progress: Callable[[int], object] | None = None) -> list[int]:
+        """Read every tensor; return the CRC-32C of each, in the order of `names`."""
 
     def map_shard(self, shard: int) -> Mapping:
         """Map a shard, after checking that it is still the file whose header was read."""
@@ -224,6 +228,9 @@ def encode_header(
     tensors: Sequence[_NewTensor], metadata: dict[str, str] | None
 ) -> tuple[bytes, list[str]]:
     """Return a file's header, and its tensors' names in the order of their bytes."""
+
+def parse_header(data: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Check a whole file in memory: `(name, dtype, shape, start, end)`, in the order of bytes."""
 
 def recover(folder: str | PathLike[str], lock_timeout: float) -> list[tuple[str, str]]:
     """Deal with what interrupted saves left: `(name, "undone" | "completed" | "superseded")`."""

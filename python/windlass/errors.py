@@ -19,6 +19,7 @@ transformers keeps catching it::
     │   ├── InvalidIndex                 (ValueError) the index file is not one
     │   │   └── UnsafeShardName          a shard name that leaves the folder
     │   ├── IndexMismatch                (RuntimeError) index and shards disagree
+    │   ├── ChecksumMismatch             (ValueError) bytes are not those that were saved
     │   ├── TensorNotFound               (KeyError)
     │   └── UnsupportedDtype             (TypeError) the framework has no such dtype
     ├── ModelError                       (RuntimeError) the model cannot take the checkpoint
@@ -33,7 +34,8 @@ transformers keeps catching it::
     │   ├── FolderLocked                 (TimeoutError) another save holds the folder
     │   ├── UnsupportedTensor            (ValueError) a value that no safetensors file can hold
     │   ├── InvalidName                  (ValueError) a name that no file may hold
-    │   └── SharedTensors                (RuntimeError) names that share memory
+    │   ├── SharedTensors                (RuntimeError) names that share memory
+    │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
 
 The Rust core has an enum of the same cases; the binding maps one to the other.
@@ -44,6 +46,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointError",
     "CheckpointNotFound",
+    "ChecksumMismatch",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
@@ -67,6 +70,7 @@ __all__ = [
     "ShardNotFound",
     "ShardNotReadable",
     "SharedTensors",
+    "SnapshotTooLarge",
     "TensorNotFound",
     "TruncatedFile",
     "UnsafeShardName",
@@ -143,6 +147,10 @@ class UnsafeShardName(InvalidIndex):
 
 class IndexMismatch(CheckpointError, RuntimeError):
     """Index and shards disagree about which file holds which tensor."""
+
+
+class ChecksumMismatch(CheckpointError, ValueError):
+    """Asked to verify, `windlass.verify` found fault with a file; the message has the first."""
 
 
 class TensorNotFound(CheckpointError, KeyError):
@@ -225,6 +233,10 @@ class InvalidName(SaveError, ValueError):
 
 class SharedTensors(SaveError, RuntimeError):
     """Names that share memory, where the caller asked for that to be an error."""
+
+
+class SnapshotTooLarge(SaveError, MemoryError):
+    """The copy that `save_async` takes would need more memory than there is, or is allowed."""
 
 
 class DestinationError(WindlassError, ValueError):

@@ -1,4 +1,4 @@
-"""numpy: `load_file`, and numpy's side of `windlass.safe_open`."""
+"""numpy: the four functions of `safetensors.numpy`, and numpy's side of `windlass.safe_open`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this needs numpy: pip install 'windlass[numpy]'") from error
 
+from windlass import _rust
 from windlass.arrays import Adapter, ArrayFile
-from windlass.errors import UnsupportedDtype
+from windlass.errors import UnsupportedDtype, UnsupportedTensor
+from windlass.names import check_metadata, check_name
+from windlass.options import check_options
+from windlass.progress import track
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from numpy.typing import NDArray
 
-    from windlass import _rust
     from windlass.checkpoint import TensorInfo
     from windlass.types import Io, Memory, PathLike, Progress
 
-__all__ = ["load_file"]
+__all__ = ["load", "load_file", "save", "save_file"]
 
 #: Header name → numpy's own dtypes.
 _NUMPY_DTYPES = {
@@ -48,6 +53,9 @@ _ML_DTYPES = {
     "F8_E8M0": "float8_e8m0fnu",
 }
 
+#: Arrays that are not in the file's order are copied in parts of at most this many bytes.
+_PART_BYTES = 16 << 20
+
 
 def load_file(
     filename: PathLike,
@@ -71,6 +79,126 @@ def load_file(
         filename, ADAPTER, memory=memory, strict_format=strict_format, threads=threads, io=io
     )
     return file.get_all(progress)
+
+
+def load(data: bytes) -> dict[str, NDArray[Any]]:
+    """Load arrays from the bytes of a safetensors file, as `safetensors.numpy.load` does.
+
+    Raises:
+        InvalidHeader: the bytes break the format.
+        UnsupportedDtype: numpy has no dtype for a tensor.
+    """
+    arrays = {}
+    for name, dtype, shape, start, end in _rust.parse_header(bytes(data)):
+        flat = np.frombuffer(bytearray(memoryview(data)[start:end]), dtype=numpy_dtype(name, dtype))
+        arrays[name] = flat.reshape(shape)
+    return arrays
+
+
+def save_file(
+    tensor_dict: Mapping[str, NDArray[Any]],
+    filename: PathLike,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> None:
+    """Save arrays to a safetensors file, as `safetensors.numpy.save_file` does.
+
+    Arrays of any strides and byte order are saved right, those in Fortran order too. Arguments
+    and errors are those of `windlass.torch.save_file`.
+
+    Example:
+        >>> save_file({"a": np.asfortranarray([[1, 2], [3, 4]])}, folder / "numpy.safetensors")
+        >>> load_file(folder / "numpy.safetensors")["a"].tolist()
+        [[1, 2], [3, 4]]
+    """
+    check_options(threads=threads)
+    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    saving = _rust.Save.file(
+        filename, ("", new, check_metadata(metadata), checksums), durable=durable
+    )
+    total = sum(array.nbytes for array in tensor_dict.values())
+    try:
+        with track(total, progress, verb="writing") as tell:
+            _write(saving, tensor_dict, threads or 0, tell)
+        saving.commit(b"", b"")
+    finally:
+        saving.discard()
+
+
+def save(
+    tensor_dict: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return arrays as the bytes of a safetensors file, as `safetensors.numpy.save` does.
+
+    Example:
+        >>> load(save({"a": np.arange(3)}))["a"].tolist()
+        [0, 1, 2]
+    """
+    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    header, order = _rust.encode_header(new, check_metadata(metadata))
+    parts = (part.data for name in order for _, part in _parts(tensor_dict[name]))
+    return b"".join([header, *parts])
+
+
+def _write(
+    saving: _rust.Save,
+    arrays: Mapping[str, NDArray[Any]],
+    threads: int,
+    tell: Callable[[int], object] | None,
+) -> None:
+    """Write all arrays that are in order as they are, at once; then the others part by part."""
+    direct = {name: destination(array) for name, array in arrays.items() if _is_in_order(array)}
+    zeros = [0] * len(direct)
+    saving.write(zeros, list(direct), list(direct.values()), threads=threads, progress=tell)
+    done = sum(arrays[name].nbytes for name in direct)
+    for name in arrays.keys() - direct.keys():
+        for start, part in _parts(arrays[name]):
+            saving.write([0], [name], [part.data], [start], threads=threads)
+            done += part.nbytes
+            if tell:
+                tell(done)
+
+
+def _is_in_order(array: NDArray[Any]) -> bool:
+    """Whether an array's memory is what the file will hold."""
+    return array.flags.c_contiguous and array.dtype == array.dtype.newbyteorder("<")
+
+
+def _new_tensor(name: str, array: NDArray[Any]) -> tuple[str, str, tuple[int, ...]]:
+    check_name(name)
+    if not isinstance(array, np.ndarray):
+        message = f"tensor `{name}`: expected a numpy array, found {type(array).__name__}"
+        raise UnsupportedTensor(message)
+    dtype = array.dtype.newbyteorder("<")
+    known = {np.dtype(own): header for header, own in _NUMPY_DTYPES.items()}
+    added = {own: header for header, own in _ML_DTYPES.items()}
+    header = known.get(dtype) or added.get(dtype.name)
+    if header is None:
+        message = f"tensor `{name}`: the format has no dtype for numpy's {array.dtype}"
+        raise UnsupportedTensor(message)
+    return name, header, array.shape
+
+
+def _parts(array: NDArray[Any], start: int = 0) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield an array's bytes in C order and the file's byte order, as `(first byte, bytes)`.
+
+    What is in that order already is not copied; the rest is copied part by part.
+    """
+    dtype = array.dtype.newbyteorder("<")
+    if _is_in_order(array) or array.nbytes <= _PART_BYTES or not array.ndim:
+        packed = np.ascontiguousarray(array, dtype=dtype)
+        if packed.nbytes:
+            yield start, packed.reshape(-1).view(np.uint8)
+        return
+    row_bytes = array.nbytes // len(array)
+    rows = max(1, _PART_BYTES // row_bytes)
+    for first in range(0, len(array), rows):
+        part = array[first] if row_bytes > _PART_BYTES else array[first : first + rows]
+        yield from _parts(part, start + first * row_bytes)
 
 
 def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> NDArray[Any]:

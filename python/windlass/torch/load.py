@@ -21,6 +21,7 @@ from windlass.torch.plan import plan_load
 from windlass.torch.sources import open_source
 
 if TYPE_CHECKING:
+    from windlass.torch.sources import Source
     from windlass.types import Io, Memory, PathLike, Progress
 
 
@@ -86,6 +87,31 @@ def load_sharded_checkpoint(
     file = find_checkpoint(folder, prefer_safe=prefer_safe)
     with paused_gc():
         source = open_source(file, strict_format=strict_format)
+    return fill_model(
+        model,
+        source,
+        strict=strict,
+        assign=assign,
+        memory=memory,
+        threads=threads,
+        io=io,
+        progress=progress,
+    )
+
+
+def fill_model(
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool,
+    assign: bool = False,
+    memory: Memory = "mapped",
+    threads: int | None = None,
+    io: Io = "auto",
+    progress: Progress = None,
+) -> _IncompatibleKeys:
+    """Fill a model from an opened checkpoint; see `load_sharded_checkpoint`."""
+    with paused_gc():
         if not strict:
             _warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
@@ -104,8 +130,8 @@ def load_sharded_checkpoint(
 def _warn_unlisted(unlisted: list[tuple[str, str]]) -> None:
     if unlisted:
         places = ", ".join(f"`{name}` in `{shard}`" for name, shard in unlisted)
-        _warn_caller(f"not in the index, and not loaded: {places}", stacklevel=4)
+        _warn_caller(f"not in the index, and not loaded: {places}", stacklevel=5)
 
 
-def _warn_caller(message: str, stacklevel: int = 3) -> None:
+def _warn_caller(message: str, stacklevel: int = 4) -> None:
     warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -77,6 +77,7 @@ class SafeSource:
         self.positions = dict(zip(names, range(len(names)), strict=True))
         self.unlisted = self.table.unlisted()
         self.metadata: dict[str, Any] = {}
+        self._stored: dict[str, str] = {}
         self._mappings: dict[int, _rust.Mapping] = {}
         self._layouts: dict[str, Layout] = {}
 
@@ -102,13 +103,23 @@ class SafeSource:
             self._mappings[shard] = self.table.map_shard(shard)
         return tensors.view(name, TensorInfo(dtype, shape, "", (start, end)), self._mappings[shard])
 
+    def give(self, others: dict[str, str]) -> None:
+        """Let names that are not stored have the values of names that are."""
+        self._stored.update(others)
+        self.positions.update((name, self.positions[kept]) for name, kept in others.items())
+
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
-        fill_from_table(self, fills, settings)
+        fill_from_table(self, self._as_stored(fills), settings)
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return read_pieces(self, fills, settings._replace(tell=None))
+        return read_pieces(self, self._as_stored(fills), settings._replace(tell=None))
+
+    def _as_stored(self, fills: list[Fill]) -> list[Fill]:
+        if not self._stored:
+            return fills
+        return [one._replace(name=self._stored.get(one.name, one.name)) for one in fills]
 
 
 class PickleSource:

@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
-use crate::sys::file::{FileIdentity, open_regular, read_at};
+use crate::sys::file::{FileIdentity, is_at, open_regular, read_at};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
 use std::ffi::OsStr;
@@ -19,6 +19,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Headers are read by this many threads at most: they are small, and wait for the disk.
 const HEADER_THREADS: usize = 8;
+
+/// How often a checkpoint is opened that is replaced each time meanwhile.
+const MOST_TRIES: usize = 10;
 
 /// One file of a checkpoint.
 #[derive(Debug)]
@@ -88,11 +91,32 @@ impl Checkpoint {
 
     /// Opens an index and the headers of all its shards. Tensors stand in index order.
     ///
+    /// All of them belong together, also when somebody saves meanwhile: a save replaces the index
+    /// before it gives a shard's name to another file, so if the index is still the same when all
+    /// shards have been opened, none of them is of another save. If it is not, all are opened
+    /// again.
+    ///
     /// # Errors
     /// Whatever opening meets; [`Error::Index`] and [`Error::Format`]; and where index and headers
     /// disagree, [`Error::ListedButAbsent`] or [`Error::InTwoShards`].
     pub fn open_index(path: &Path, strictness: Strictness, control: &Control) -> Result<Self> {
-        let index = Index::read(path)?;
+        for _ in 0..MOST_TRIES {
+            let (index, file) = Index::read_open(path)?;
+            let opened = Self::open_shards(path, index, strictness, control);
+            if is_at(&file, path) {
+                return opened;
+            }
+        }
+        let (expected, found) = ("one index".to_owned(), format!("{MOST_TRIES} in a row"));
+        Err(Error::Replaced { path: path.to_owned(), expected, found })
+    }
+
+    fn open_shards(
+        path: &Path,
+        index: Index,
+        strictness: Strictness,
+        control: &Control,
+    ) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let opened =
             read_shards(folder, &index, strictness, control).map_err(|error| match error {

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -60,6 +61,12 @@ impl Index {
     /// # Errors
     /// Whatever opening meets, and [`Error::Index`].
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_open(path).map(|(index, _)| index)
+    }
+
+    /// Reads and parses an index file, and leaves it open, so that its inode is not given to
+    /// another file.
+    pub(crate) fn read_open(path: &Path) -> Result<(Self, File), Error> {
         let (mut file, identity) = open_regular(path)?;
         let read = |error| Error::io(path, "reading", error);
         let mut text = Vec::new();
@@ -72,7 +79,9 @@ impl Index {
             text.try_reserve_exact(rest).map_err(|error| read(io::Error::other(error)))?;
             file.read_to_end(&mut text).map_err(read)?;
         }
-        Self::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })
+        let index =
+            Self::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })?;
+        Ok((index, file))
     }
 
     fn insert(&mut self, tensor: String, shard: Cow<'_, str>) -> Result<(), IndexError> {

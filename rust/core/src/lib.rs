@@ -32,6 +32,7 @@
 
 pub mod alias;
 pub mod checkpoint;
+mod checksum;
 pub mod dtype;
 pub mod error;
 pub mod header;

@@ -9,7 +9,9 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::PathBuf;
 use windlass_core::plan::PlanOptions;
-use windlass_core::{Checkpoint, Index, Io, Located, ReadOptions, Strictness};
+use windlass_core::{
+    Checkpoint, Error, FormatError, Header, Index, Io, Located, ReadOptions, Strictness, header,
+};
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
 type PyInfo<'py> = (&'static str, Bound<'py, PyTuple>, usize, u64, u64);
@@ -88,6 +90,17 @@ impl PyCheckpoint {
         detached(py, || self.0.map_shard(shard)).map(PyMapping::from)
     }
 
+    #[pyo3(signature = (*, threads, progress=None))]
+    fn crc32c(
+        &self,
+        py: Python<'_>,
+        threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Vec<u32>> {
+        let work = |control: &_| self.0.crc32c(threads, control);
+        interruptible(py, progress.as_ref(), work)
+    }
+
     #[pyo3(signature = (names, destinations, starts=None, *, threads, io, progress=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
@@ -113,6 +126,27 @@ impl PyCheckpoint {
         facts.set_item("backend", done.backend)?;
         Ok(facts)
     }
+}
+
+/// What the header of a file in memory says: `(name, dtype, shape, start, end)` in file order.
+#[pyfunction]
+pub(crate) fn parse_header<'py>(
+    py: Python<'py>,
+    data: &[u8],
+) -> PyResult<Vec<(String, &'static str, Bound<'py, PyTuple>, u64, u64)>> {
+    let file_len = data.len() as u64;
+    let header = header::text_len(data, file_len).and_then(|text_len| {
+        let end = usize::try_from(header::PREFIX_LEN + text_len).unwrap_or(usize::MAX);
+        let text = data.get(8..end).unwrap_or_default();
+        Header::parse(text, file_len, Strictness::Reference)
+    });
+    let header = header.map_err(|error| memory_error(py, error))?;
+    let start = header.data_start;
+    let entries = header.tensors.into_iter().map(|(name, info)| {
+        let shape = PyTuple::new(py, &info.shape)?;
+        Ok((name, info.dtype.name(), shape, start + info.range.start, start + info.range.end))
+    });
+    entries.collect()
 }
 
 /// Weight map and shard names of an index, without opening a shard.
@@ -145,4 +179,9 @@ fn info<'py>(py: Python<'py>, tensor: &Located) -> PyResult<PyInfo<'py>> {
     let shape = PyTuple::new(py, &tensor.shape)?;
     let range = &tensor.file_range;
     Ok((tensor.dtype.name(), shape, tensor.shard, range.start, range.end))
+}
+
+/// The exception for bytes that break the format.
+fn memory_error(py: Python<'_>, source: FormatError) -> PyErr {
+    to_python(py, &Error::Format { path: PathBuf::from("<bytes>"), source })
 }

@@ -26,7 +26,7 @@ pub use disk::{Disk, RealDisk};
 pub use family::Family;
 pub use lock::LOCK_FILE;
 pub use recover::{Outcome, Recovered, recover};
-pub use staged::{CHECKSUM_KEY, Contents, NewFile, read_checksums};
+pub use staged::{CHECKSUM_KEY, Contents, NewFile};
 pub use write::{DEFAULT_THREADS, Part};
 
 use crate::error::{Error, Result};

@@ -173,14 +173,6 @@ fn with_checksums(mut header: Header, crc: impl Fn(usize) -> u32) -> Result<Head
     header.with_data_start()
 }
 
-/// The checksums that a file's metadata gives, by tensor, or what is wrong with them; `None` when
-/// it gives none.
-#[must_use]
-pub fn read_checksums(metadata: Option<&Metadata>) -> Option<Result<Map<String, Value>, String>> {
-    let text = metadata?.get(CHECKSUM_KEY)?;
-    Some(serde_json::from_str(text).map_err(|error| error.to_string()))
-}
-
 /// Last part of a path, as text.
 pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

@@ -59,6 +59,15 @@ pub fn open_regular(path: &Path) -> Result<(File, FileIdentity)> {
     }
 }
 
+/// Whether an open file still has this name.
+#[must_use]
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
 /// Opens a file that was opened before, and makes sure that it is still the same.
 ///
 /// # Errors

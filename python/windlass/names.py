@@ -1,0 +1,44 @@
+"""Names of tensors and texts of metadata: what may stand in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from windlass.errors import InvalidName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return metadata as a dict of its own.
+
+    Raises:
+        InvalidName: a key or value is not text, or not text that UTF-8 can hold.
+    """
+    if metadata is None:
+        return None
+    for key, value in metadata.items():
+        for text in (key, value):
+            _check_text(f"metadata `{key}`", text)
+    return dict(metadata)
+
+
+def check_name(name: object) -> None:
+    """Raise for a tensor's name that is not text.
+
+    Raises:
+        InvalidName: it is something else, or not text that UTF-8 can hold.
+    """
+    _check_text(f"tensor `{name}`", name)
+
+
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        message = f"{what}: expected text, found {type(text).__name__}"
+        raise InvalidName(message)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{ascii(what)}: not text that UTF-8 can hold: {error.reason}"
+        raise InvalidName(message) from error

@@ -1,0 +1,172 @@
+"""Tensors → staged files: what may be saved, and how its bytes get there.
+
+Contiguous CPU tensors of the file's dtype are written by the engine from where they are. Every
+other tensor goes through two staging buffers of fixed size: while one is written, torch's own
+`copy_` gathers, casts and moves the next pieces into the other.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from windlass.errors import UnsupportedTensor
+from windlass.torch.dtypes import HEADER_DTYPES, header_shape
+from windlass.torch.fill import is_direct
+from windlass.torch.pieces import Piece, batches, new_staging, place
+from windlass.torch.tensors import destination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from windlass import _rust
+
+#: Integer of each size, for moving bits without looking at them.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Placed(NamedTuple):
+    """A tensor and the place that it is saved to.
+
+    Attributes:
+        file: position of the file in the save.
+        name: name in the file.
+        tensor: the values.
+        dtype: dtype in the file.
+    """
+
+    file: int
+    name: str
+    tensor: torch.Tensor
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in the file."""
+        return self.tensor.numel() * self.dtype.itemsize
+
+    def as_bits(self) -> torch.Tensor | None:
+        """Return the tensor as integers, if copying it means moving bits and nothing else."""
+        if self.tensor.dtype != self.dtype or self.tensor.is_conj() or self.tensor.is_neg():
+            return None
+        return self.tensor.view(_BITS[self.dtype.itemsize])
+
+
+def plain_tensor(name: str, value: object) -> torch.Tensor:
+    """Return a value as a plain tensor without gradient, over the same memory.
+
+    Raises:
+        UnsupportedTensor: it is none, or one that has no bytes to save.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise UnsupportedTensor(_unsupported(name, f"a {type(value).__name__}"))
+    if is_lazy(value):
+        raise UnsupportedTensor(_unsupported(name, "a lazy parameter without values yet"))
+    if value.is_meta:
+        raise UnsupportedTensor(_unsupported(name, "one on the meta device, without values"))
+    if value.layout is not torch.strided:
+        raise UnsupportedTensor(_unsupported(name, f"a {value.layout} one"))
+    if value.is_quantized:
+        raise UnsupportedTensor(_unsupported(name, "a quantized one"))
+    tensor = value.detach() if type(value) is torch.Tensor else _without_class(name, value)
+    if tensor.dtype not in HEADER_DTYPES:
+        raise UnsupportedTensor(_unsupported(name, f"{tensor.dtype}, unknown to the format"))
+    return tensor
+
+
+def _without_class(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Take a subclass off a tensor, unless the subclass is where the values are."""
+    hollow = hasattr(value, "__tensor_flatten__")
+    if not hollow:
+        tensor = value.as_subclass(torch.Tensor).detach()
+        hollow = tensor.numel() > 0 and _address(tensor) == 0
+    if hollow:
+        kind = type(value).__name__
+        raise UnsupportedTensor(_unsupported(name, f"a {kind}, whose values are elsewhere"))
+    return tensor
+
+
+def _address(tensor: torch.Tensor) -> int:
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # Fake and functional tensors have none to give.
+        return 0
+
+
+def _unsupported(name: str, found: str) -> str:
+    return f"tensor `{name}`: expected a dense tensor with values, found {found}"
+
+
+def new_tensor(one: Placed) -> tuple[str, str, tuple[int, ...]]:
+    """Return name, dtype and shape as the header has them.
+
+    Raises:
+        UnsupportedTensor: a packed dtype without a dimension to unpack.
+    """
+    dtype = HEADER_DTYPES[one.dtype]
+    return one.name, dtype, header_shape(one.name, dtype, tuple(one.tensor.shape))
+
+
+def write_tensors(
+    save: _rust.Save,
+    placed: Iterable[Placed],
+    *,
+    threads: int,
+    tell: Callable[[int], object] | None,
+) -> None:
+    """Write every tensor to its place; `tell` is called with the bytes written so far."""
+    direct: list[Placed] = []
+    staged: list[Placed] = []
+    for one in placed:
+        (direct if is_direct(one.tensor, one.dtype) else staged).append(one)
+    if direct:
+        save.write(
+            [one.file for one in direct],
+            [one.name for one in direct],
+            [destination(one.tensor) for one in direct],
+            threads=threads,
+            progress=tell,
+        )
+    if staged:
+        done = sum(one.nbytes for one in direct)
+        _write_staged(save, staged, threads, lambda count: tell(done + count) if tell else None)
+
+
+def _write_staged(
+    save: _rust.Save, staged: list[Placed], threads: int, tell: Callable[[int], object]
+) -> None:
+    files = {one.name: one.file for one in staged}
+    buffers = [new_staging(), new_staging()]
+    pending: Future[None] | None = None
+    done = 0
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        for batch in batches(map(_piece, staged)):
+            values = list(place(batch, buffers[0]))
+            for piece, value in zip(batch, values, strict=True):
+                value.copy_(piece.target)
+            if pending is not None:
+                pending.result()
+                tell(done)
+            pending = writer.submit(
+                save.write,
+                [files[piece.name] for piece in batch],
+                [piece.name for piece in batch],
+                list(map(destination, values)),
+                [piece.start for piece in batch],
+                threads=threads,
+            )
+            done += sum(piece.nbytes for piece in batch)
+            buffers.reverse()
+        if pending is not None:
+            pending.result()
+            tell(done)
+
+
+def _piece(one: Placed) -> Piece:
+    bits = one.as_bits()
+    source = one.tensor if bits is None else bits
+    dtype = one.dtype if bits is None else bits.dtype
+    return Piece(one.name, 0, tuple(source.shape), dtype, source)

@@ -1,0 +1,206 @@
+"""`save`, `save_file`, `save_model`: tensors into one safetensors file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from windlass import _rust
+from windlass.names import check_metadata, check_name
+from windlass.options import check_options
+from windlass.progress import track
+from windlass.quiet import paused_gc
+from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
+from windlass.torch.pieces import Piece, batches, new_staging, place
+from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import torch
+
+    from windlass.types import PathLike, Progress
+
+
+def save_file(
+    tensors: Mapping[str, torch.Tensor],
+    filename: PathLike,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    on_overlap: OnOverlap = "error",
+    dtype: torch.dtype | None = None,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> None:
+    """Save tensors to a safetensors file, as `safetensors.torch.save_file` does.
+
+    The file is replaced whole or not at all: it is written under a temporary name in the same
+    folder, and renamed. Its bytes are those that safetensors writes; metadata is sorted by key.
+    Tensors of any strides and device can be saved, without a copy of any size.
+
+    Args:
+        tensors: by name; the mapping is not changed.
+        filename: the file. A link is followed; a file with several names is replaced under this
+            one. Its permissions stay; those of a new file are the umask's.
+        metadata: text to be stored beside the tensors.
+        on_overlap: `"error"` refuses tensors that share memory, as safetensors does; `"store"`
+            stores each of them in full.
+        dtype: cast floating-point tensors on the way.
+        durable: return only when the file and its name are on the disk.
+        checksums: store a CRC-32C of every tensor in the metadata, for `windlass.verify`.
+        threads: writer threads, 4 by default.
+        progress: see `windlass.progress.track`.
+
+    Raises:
+        SharedTensors: tensors that share memory.
+        UnsupportedTensor: a value without bytes: meta, sparse, quantized, no tensor at all.
+        InvalidName: an empty name, one with a NUL, `__metadata__`, or metadata that is not text.
+        SaveFailed: the system refused; what was there before is untouched.
+
+    Example:
+        >>> save_file({"weight": torch.zeros(2, 3)}, folder / "new.safetensors")
+        >>> load_file(folder / "new.safetensors")["weight"].shape
+        torch.Size([2, 3])
+    """
+    check_keep("hub", on_overlap)
+    check_options(threads=threads)
+    with paused_gc():
+        plain = plain_tensors(tensors)
+        if on_overlap == "error":
+            refuse_shared(plain)
+        placed = [
+            Placed(0, name, tensor, file_dtype(tensor, dtype)) for name, tensor in plain.items()
+        ]
+        file = ("", list(map(new_tensor, placed)), check_metadata(metadata), checksums)
+        saving = _rust.Save.file(filename, file, durable=durable)
+        write_and_commit(saving, placed, threads=threads, progress=progress)
+
+
+def save(
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    on_overlap: OnOverlap = "error",
+) -> bytes:
+    """Return tensors as the bytes of a safetensors file, as `safetensors.torch.save` does.
+
+    Arguments and errors are those of `save_file`.
+
+    Example:
+        >>> load(save({"weight": torch.ones(2)}))["weight"]
+        tensor([1., 1.])
+    """
+    check_keep("hub", on_overlap)
+    plain = plain_tensors(tensors)
+    if on_overlap == "error":
+        refuse_shared(plain)
+    new = [new_tensor(Placed(0, name, tensor, tensor.dtype)) for name, tensor in plain.items()]
+    header, order = _rust.encode_header(new, check_metadata(metadata))
+    parts = bytearray(header)
+    staging = new_staging()
+    for name in order:
+        tensor = plain[name]
+        for batch in batches([Piece(name, 0, tuple(tensor.shape), tensor.dtype, tensor)]):
+            for piece, value in zip(batch, place(batch, staging), strict=True):
+                value.copy_(piece.target)
+                parts += memoryview(staging.numpy())[: piece.nbytes]
+    return bytes(parts)
+
+
+def save_model(
+    model: nn.Module,
+    filename: PathLike,
+    metadata: Mapping[str, str] | None = None,
+    force_contiguous: bool = True,  # noqa: FBT001, FBT002  (the signature that it replaces)
+    *,
+    keep: Keep = "hub",
+    on_overlap: OnOverlap = "store",
+    dtype: torch.dtype | None = None,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> None:
+    """Save a model to a safetensors file, as `safetensors.torch.save_model` does.
+
+    Tied weights are stored once; the metadata says which name stands for which, and `load_model`
+    gives every name its value again.
+
+    Args:
+        model: the model.
+        filename: the file; see `save_file`.
+        metadata: text to be stored beside the tensors.
+        force_contiguous: has no effect: tensors of any strides are saved.
+        keep: which of several tied names is stored; see `windlass.torch.shared.deduplicate`.
+        on_overlap: names that share memory without being identical: `"store"` each in full, or
+            `"error"`.
+        dtype: cast floating-point tensors on the way.
+        durable: see `save_file`.
+        checksums: see `save_file`.
+        threads: see `save_file`.
+        progress: see `windlass.progress.track`.
+
+    Raises:
+        SharedTensors, UnsupportedTensor, InvalidName, SaveFailed: see `save_file`.
+
+    Example:
+        >>> save_model(model, folder / "whole.safetensors")
+        >>> load_model(model, folder / "whole.safetensors")
+        ([], [])
+    """
+    del force_contiguous
+    if not isinstance(model, nn.Module):
+        message = f"model should be a torch.nn.Module, found {type(model).__name__}"
+        raise TypeError(message)
+    check_keep(keep, on_overlap)
+    state = plain_tensors(model.state_dict())
+    stored, dropped = deduplicate(state, keep=keep, discard=(), on_overlap=on_overlap)
+    save_file(
+        stored,
+        filename,
+        {**dropped, **(metadata or {})} or None,
+        on_overlap="store",
+        dtype=dtype,
+        durable=durable,
+        checksums=checksums,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def plain_tensors(tensors: Mapping[str, object]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict, as plain ones; text (as bitsandbytes has it) is left out.
+
+    Raises:
+        InvalidName: a name that is not text.
+        UnsupportedTensor: a value that cannot be saved.
+    """
+    for name in tensors:
+        check_name(name)
+    values = ((name, value) for name, value in tensors.items() if not isinstance(value, str))
+    return {name: plain_tensor(name, value) for name, value in values}
+
+
+def file_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """Return the dtype that a tensor gets in the file."""
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def write_and_commit(
+    saving: _rust.Save,
+    placed: list[Placed],
+    *,
+    threads: int | None,
+    progress: Progress,
+    indexes: tuple[bytes, bytes] = (b"", b""),
+) -> None:
+    """Write every tensor, and make the files visible; after an error nothing is left of them."""
+    try:
+        with track(sum(one.nbytes for one in placed), progress, verb="writing") as tell:
+            write_tensors(saving, placed, threads=threads or 0, tell=tell)
+        saving.commit(*indexes)
+    finally:
+        saving.discard()

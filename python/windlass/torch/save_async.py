@@ -1,0 +1,207 @@
+"""`save_async`: a snapshot now, the save in the background."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+import weakref
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from windlass.errors import SnapshotTooLarge
+from windlass.torch.output import Placed
+from windlass.torch.save_checkpoint import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from windlass.torch.save_checkpoint import Prepared
+    from windlass.types import PathLike, Progress
+
+logger = logging.getLogger(__name__)
+
+#: The last save of each folder, so that saves of one folder end in the order they were begun.
+_last: weakref.WeakValueDictionary[str, SaveHandle] = weakref.WeakValueDictionary()
+
+
+class _State:
+    """What became of a save, and whether anybody has asked."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.cancelled = False
+        self.error: BaseException | None = None
+        self.asked = False
+
+
+class SaveHandle:
+    """A save that goes on in a thread of its own.
+
+    The interpreter waits for it before it exits. An error that nobody asks for is logged.
+    """
+
+    def __init__(self, prepared: Prepared | None, folder: str, before: SaveHandle | None) -> None:
+        self._state = _State(folder)
+        if prepared is not None:
+            settings = prepared.settings
+            progress = _cancellable(settings.progress, self._state)
+            prepared = prepared._replace(settings=settings._replace(progress=progress))
+        self._thread = threading.Thread(
+            target=_run, args=(self, prepared, before), name="windlass save"
+        )
+        weakref.finalize(self, _complain, self._state)
+        self._thread.start()
+
+    def done(self) -> bool:
+        """Return whether the save has ended, well or not."""
+        return not self._thread.is_alive()
+
+    def cancel(self) -> bool:
+        """Ask the save to stop; return whether it can still be asked.
+
+        A cancelled save leaves the old checkpoint; `result` then raises `CancelledError`. One that
+        is past its last byte goes on to its end.
+        """
+        self._state.cancelled = True
+        return self._thread.is_alive()
+
+    def result(self, timeout: float | None = None) -> None:
+        """Wait for the save to end, and raise what it raised.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            TimeoutError: it has not ended.
+            CancelledError: it was cancelled.
+            SaveError: see `save_torch_state_dict`.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            message = f"the save to `{self._state.folder}` has not ended within {timeout} s"
+            raise TimeoutError(message)
+        self._state.asked = True
+        if self._state.error is not None:
+            raise self._state.error
+
+
+def save_async(
+    state_dict: Mapping[str, torch.Tensor],
+    save_directory: PathLike,
+    *,
+    is_main_process: bool = True,
+    max_snapshot_bytes: int | None = None,
+    **options: Any,  # noqa: ANN401  (those of save_torch_state_dict)
+) -> SaveHandle:
+    """Take a copy of a state dict, and save it in the background.
+
+    When this returns, training may go on: the copy is complete. It takes as much host memory as
+    the files will have bytes, until the save has ended. Saves into one folder end in the order in
+    which they were begun.
+
+    Args:
+        state_dict: see `save_torch_state_dict`.
+        save_directory: see `save_torch_state_dict`.
+        is_main_process: `False` copies and writes nothing.
+        max_snapshot_bytes: most memory for the copy; by default what the system has to spare.
+        options: all others of `save_torch_state_dict`. `progress` is called from the background
+            thread; there is no bar.
+
+    Returns:
+        A handle with `done()`, `result()` and `cancel()`.
+
+    Raises:
+        SnapshotTooLarge: the copy would need more memory; nothing was copied.
+        UnsupportedTensor, InvalidName, SharedTensors, ValueError: see `save_torch_state_dict`.
+
+    Example:
+        >>> handle = save_async(model.state_dict(), folder / "background")
+        >>> handle.result()
+    """
+    prepared = prepare(state_dict, **options)
+    folder = os.path.realpath(save_directory)
+    if not is_main_process:
+        return SaveHandle(None, folder, None)
+    _check_room(_snapshot_bytes(prepared), max_snapshot_bytes)
+    handle = SaveHandle(prepared._replace(contents=_copy(prepared)), folder, _last.get(folder))
+    _last[folder] = handle
+    return handle
+
+
+def _run(handle: SaveHandle, prepared: Prepared | None, before: SaveHandle | None) -> None:
+    """Save, after the save that was begun before; holds on to the handle until it is done."""
+    state = handle._state
+    try:
+        if before is not None:
+            before._thread.join()
+        if state.cancelled:
+            raise CancelledError
+        if prepared is not None:
+            prepared.write(state.folder)
+    except BaseException as error:  # noqa: BLE001  (handed to whoever asks for the result)
+        state.error = error
+
+
+def _complain(state: _State) -> None:
+    if state.error is not None and not state.asked:
+        logger.error(
+            "the save to `%s` failed, and nobody asked for its result",
+            state.folder,
+            exc_info=state.error,
+        )
+
+
+def _cancellable(progress: Progress, state: _State) -> Callable[[int, int], object]:
+    def tell(done: int, total: int) -> None:
+        if state.cancelled:
+            raise CancelledError
+        if callable(progress):
+            progress(done, total)
+
+    return tell
+
+
+def _snapshot_bytes(prepared: Prepared) -> int:
+    if isinstance(prepared.contents, dict):
+        return int(prepared.split.metadata["total_size"])
+    return sum(one.nbytes for one in prepared.contents)
+
+
+def _check_room(needed: int, allowed: int | None) -> None:
+    spare = _spare_bytes() if allowed is None else allowed
+    if spare is not None and needed > spare:
+        source = "max_snapshot_bytes" if allowed is not None else "memory to spare"
+        message = f"the copy of the tensors needs {needed} bytes, {source} is {spare}"
+        raise SnapshotTooLarge(message)
+
+
+def _spare_bytes() -> int | None:
+    """Return the memory that the system can give, as Linux estimates it."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as facts:
+            for line in facts:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
+    if isinstance(prepared.contents, dict):
+        return copy.deepcopy(prepared.contents)  # Keeps ties.
+    return [one._replace(tensor=_copy_tensor(one)) for one in prepared.contents]
+
+
+def _copy_tensor(one: Placed) -> torch.Tensor:
+    """Copy a tensor as it will be in the file: packed, cast, in host memory."""
+    taken = torch.empty(one.tensor.shape, dtype=one.dtype)
+    bits = one.as_bits()
+    if bits is None:
+        return taken.copy_(one.tensor)
+    taken.view(bits.dtype).copy_(bits)
+    return taken

@@ -1,0 +1,320 @@
+"""`save_torch_state_dict`, `save_torch_model`: a state dict into one file, or shards and an index."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from windlass import _rust
+from windlass.errors import SaveFailed
+from windlass.index import encode_index
+from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
+from windlass.names import check_metadata
+from windlass.options import check_options
+from windlass.quiet import paused_gc
+from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.torch.output import Placed, new_tensor
+from windlass.torch.save import file_dtype, plain_tensors, write_and_commit
+from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
+from windlass.torch.split import split_torch_state_dict_into_shards
+from windlass.types import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from windlass.types import PathLike
+
+#: How long a save waits for another one in the same folder, in seconds.
+LOCK_TIMEOUT = 600.0
+
+#: A file for the engine: `(name, tensors, metadata, checksums)`.
+NewFile: TypeAlias = tuple[
+    str, list[tuple[str, str, tuple[int, ...]]] | None, dict[str, str] | None, bool
+]
+
+
+class Settings(NamedTuple):
+    """How a checkpoint is written; see `save_torch_state_dict`."""
+
+    durable: bool
+    checksums: bool
+    threads: int | None
+    progress: Progress
+    lock_timeout: float
+
+
+def save_torch_state_dict(
+    state_dict: Mapping[str, torch.Tensor],
+    save_directory: PathLike,
+    *,
+    filename_pattern: str | None = None,
+    force_contiguous: bool = True,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
+    safe_serialization: bool = True,
+    is_main_process: bool = True,
+    shared_tensors_to_discard: Iterable[str] | None = None,
+    keep: Keep = "hub",
+    on_overlap: OnOverlap = "store",
+    dtype: torch.dtype | None = None,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> None:
+    """Save a state dict to a folder, as the hub's function of this name does, and crash-safe.
+
+    The checkpoint that is there (single file, shards and index of the same pattern) is replaced
+    whole or not at all: a reader finds the old one until the new one is complete, whenever it
+    looks and wherever this process dies. Files of other names are not touched. Tied tensors are
+    stored once; which names stand for which is told by the metadata of the file, or of the index.
+
+    Args:
+        state_dict: tensors by name; texts are left out. It is not changed.
+        save_directory: the folder; it is made if it is not there.
+        filename_pattern: file name with `{suffix}` where the number of a shard goes. By default
+            `model{suffix}.safetensors`, or `pytorch_model{suffix}.bin` for pickles.
+        force_contiguous: has no effect: tensors of any strides are saved.
+        max_shard_size: largest file, as an int in bytes or text such as `"5GB"` or `"4.5 GiB"`;
+            what is counted is what is written.
+        metadata: text to be stored in the file, or in the index.
+        safe_serialization: safetensors; `False` writes pickles of torch.
+        is_main_process: `False` writes nothing.
+        shared_tensors_to_discard: names that `keep` would rather not store.
+        keep: which of several identical names is stored: `"hub"`, `"transformers"`, `"first"`, or
+            names to prefer; see `windlass.torch.shared.deduplicate`.
+        on_overlap: names that share memory without being identical: `"store"` each in full, and
+            say so in the log, or `"error"`.
+        dtype: cast floating-point tensors on the way.
+        durable: return only when everything is on the disk, in an order that a loss of power
+            cannot break.
+        checksums: store a CRC-32C of every tensor, for `windlass.verify`.
+        threads: writer threads, 4 by default.
+        progress: see `windlass.progress.track`.
+        lock_timeout: seconds to wait for another save in the folder. A lock left by a dead process
+            holds nobody up.
+
+    Raises:
+        UnsupportedTensor, InvalidName, SharedTensors: the state dict cannot be saved.
+        ValueError: a size or pattern that is none.
+        FolderLocked: another save held the folder all the time.
+        SaveFailed: the system refused; `NoSpaceLeft` if the new files do not fit beside the old.
+
+    Example:
+        >>> save_torch_state_dict(model.state_dict(), folder / "new", max_shard_size="6.4KB")
+        >>> sorted(file.name for file in (folder / "new").iterdir())[-1]
+        'model.safetensors.index.json'
+    """
+    prepared = prepare(
+        state_dict,
+        filename_pattern=filename_pattern,
+        force_contiguous=force_contiguous,
+        max_shard_size=max_shard_size,
+        metadata=metadata,
+        safe_serialization=safe_serialization,
+        shared_tensors_to_discard=shared_tensors_to_discard,
+        keep=keep,
+        on_overlap=on_overlap,
+        dtype=dtype,
+        durable=durable,
+        checksums=checksums,
+        threads=threads,
+        progress=progress,
+        lock_timeout=lock_timeout,
+    )
+    if is_main_process:
+        prepared.write(save_directory)
+
+
+class Prepared(NamedTuple):
+    """A checkpoint that can be saved: everything about it has been checked.
+
+    Attributes:
+        family: the names of its files.
+        split: what goes into which file.
+        metadata: text for the file, or for the index.
+        contents: tensors and their places, or for pickles the state dict itself.
+        settings: how to write it.
+    """
+
+    family: Family
+    split: StateDictSplit
+    metadata: dict[str, str]
+    contents: list[Placed] | dict[str, torch.Tensor]
+    settings: Settings
+
+    def write(self, folder: PathLike) -> None:
+        """Save it to a folder."""
+        with paused_gc():
+            if isinstance(self.contents, dict):
+                _save_pickles(self, self.contents, folder)
+            else:
+                _save_safetensors(self, self.contents, folder)
+
+
+def prepare(
+    state_dict: Mapping[str, torch.Tensor],
+    *,
+    filename_pattern: str | None = None,
+    force_contiguous: bool = True,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
+    safe_serialization: bool = True,
+    shared_tensors_to_discard: Iterable[str] | None = None,
+    keep: Keep = "hub",
+    on_overlap: OnOverlap = "store",
+    dtype: torch.dtype | None = None,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> Prepared:
+    """Check and plan a save, as `save_torch_state_dict` describes it, without writing anything."""
+    del force_contiguous
+    check_keep(keep, on_overlap)
+    check_options(threads=threads)
+    settings = Settings(durable, checksums, threads, progress, lock_timeout)
+    told = check_metadata(metadata) or {}
+    pattern = filename_pattern or (SAFE_PATTERN if safe_serialization else PICKLE_PATTERN)
+    family = pattern_family(pattern)
+    if not safe_serialization:
+        values = dict(state_dict)
+        split = split_torch_state_dict_into_shards(
+            values, filename_pattern=pattern, max_shard_size=max_shard_size
+        )
+        return Prepared(family, split, told, values, settings)
+    with paused_gc():
+        stored, dropped = deduplicate(
+            plain_tensors(state_dict),
+            keep=keep,
+            discard=shared_tensors_to_discard or (),
+            on_overlap=on_overlap,
+        )
+        placed = [Placed(0, name, one, file_dtype(one, dtype)) for name, one in stored.items()]
+        measured = Measured(list(stored), [(one.nbytes, None) for one in placed])
+        split = split_measured(measured, pattern, max_shard_size, "hub")
+        return Prepared(family, split, {**dropped, **told}, placed, settings)
+
+
+def save_torch_model(
+    model: nn.Module,
+    save_directory: PathLike,
+    *,
+    filename_pattern: str | None = None,
+    force_contiguous: bool = True,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
+    safe_serialization: bool = True,
+    is_main_process: bool = True,
+    shared_tensors_to_discard: Iterable[str] | None = None,
+    keep: Keep = "hub",
+    on_overlap: OnOverlap = "store",
+    dtype: torch.dtype | None = None,
+    durable: bool = False,
+    checksums: bool = False,
+    threads: int | None = None,
+    progress: Progress = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> None:
+    """Save a model to a folder, as the hub's function of this name does.
+
+    Arguments and errors are those of `save_torch_state_dict`.
+
+    Example:
+        >>> save_torch_model(model, folder / "again")
+        >>> load_torch_model(model, folder / "again", strict=True)
+        <All keys matched successfully>
+    """
+    if not isinstance(model, nn.Module):
+        message = f"model should be a torch.nn.Module, found {type(model).__name__}"
+        raise TypeError(message)
+    save_torch_state_dict(
+        model.state_dict(),
+        save_directory,
+        filename_pattern=filename_pattern,
+        force_contiguous=force_contiguous,
+        max_shard_size=max_shard_size,
+        metadata=metadata,
+        safe_serialization=safe_serialization,
+        is_main_process=is_main_process,
+        shared_tensors_to_discard=shared_tensors_to_discard,
+        keep=keep,
+        on_overlap=on_overlap,
+        dtype=dtype,
+        durable=durable,
+        checksums=checksums,
+        threads=threads,
+        progress=progress,
+        lock_timeout=lock_timeout,
+    )
+
+
+def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike) -> None:
+    family, split, metadata, _, settings = prepared
+    names = list(split.filename_to_tensors) or [family.single]
+    numbers = {name: number for number, name in enumerate(names)}
+    placed = [one._replace(file=numbers[split.tensor_to_filename[one.name]]) for one in placed]
+    tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
+    for one in placed:
+        tensors[one.file].append(new_tensor(one))
+    told = {"format": "pt", **({} if split.is_sharded else metadata)}
+    files = [
+        (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
+    ]
+    parameters = sum(one.tensor.numel() for one in placed)
+    facts = {**split.metadata, "total_parameters": parameters, **metadata}
+    saving = _begin(folder, family, files, settings)
+    write_and_commit(
+        saving,
+        placed,
+        threads=settings.threads,
+        progress=settings.progress,
+        indexes=_indexes(saving, split, facts),
+    )
+
+
+def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: PathLike) -> None:
+    family, split, metadata, _, settings = prepared
+    shards = split.filename_to_tensors or {family.single: []}
+    saving = _begin(folder, family, [(name, None, None, False) for name in shards], settings)
+    try:
+        for number, names in enumerate(shards.values()):
+            torch.save({name: values[name] for name in names}, saving.staged_path(number))
+        saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
+    finally:
+        saving.discard()
+
+
+def _begin(
+    folder: PathLike, family: Family, files: Sequence[NewFile], settings: Settings
+) -> _rust.Save:
+    folder = os.fspath(folder)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError as error:
+        message = f"`{folder}`: expected a folder to save into, found something else"
+        raise SaveFailed(message) from error
+    except OSError as error:
+        message = f"`{folder}`: the folder cannot be made: {error.strerror}"
+        raise SaveFailed(message) from error
+    return _rust.Save.folder(
+        folder,
+        tuple(family),
+        files,
+        durable=settings.durable,
+        lock_timeout=settings.lock_timeout,
+    )
+
+
+def _indexes(
+    saving: _rust.Save, split: StateDictSplit, metadata: Mapping[str, object]
+) -> tuple[bytes, bytes]:
+    """Return the index as it is while files are being put in place, and as it stays."""
+    work = saving.work_name()
+    interim = {name: f"{work}/{file}" for name, file in split.tensor_to_filename.items()}
+    return encode_index(interim, metadata), encode_index(split.tensor_to_filename, metadata)

@@ -1,0 +1,175 @@
+"""`verify`: is a checkpoint whole? Headers, index, and the checksums that a save stored."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from windlass import _rust
+from windlass.errors import CheckpointError, ChecksumMismatch
+from windlass.layout import find_safetensors
+from windlass.options import check_options
+from windlass.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from windlass.layout import CheckpointFile
+    from windlass.types import PathLike, Progress
+
+#: Metadata entry with the checksums; the engine writes it (`windlass_core::save::CHECKSUM_KEY`).
+CHECKSUM_KEY = "windlass.crc32c"
+
+
+class Finding(NamedTuple):
+    """Something that is wrong with a checkpoint.
+
+    Attributes:
+        file: name of the file.
+        tensor: name of the tensor, or None if it is about the whole file.
+        expected: what should be there.
+        found: what is there.
+    """
+
+    file: str
+    tensor: str | None
+    expected: str
+    found: str
+
+
+def verify(
+    path: PathLike, *, threads: int | None = None, progress: Progress = None
+) -> list[Finding]:
+    """Check a checkpoint from end to end, and return what is wrong with it.
+
+    Every header is checked against its file, the index against the headers, and every tensor
+    against its checksum, where the save stored one (`checksums=True`). All tensors with checksums
+    are read.
+
+    Args:
+        path: a safetensors file, an index file, or a folder with either.
+        threads: reader threads, 8 by default.
+        progress: see `windlass.progress.track`.
+
+    Returns:
+        Findings in the order of files and tensors; empty when all is well.
+
+    Raises:
+        CheckpointNotFound: there is nothing to check.
+
+    Example:
+        >>> verify(folder)
+        []
+    """
+    check_options(threads=threads)
+    file = find_safetensors(path)
+    listed = _read_index(file)
+    if isinstance(listed, Finding):
+        return [listed]
+    findings: list[Finding] = []
+    tables: dict[str, _rust.Checkpoint] = {}
+    for name in listed:
+        table = _open(os.path.join(os.path.dirname(file.path), name), name)
+        if isinstance(table, Finding):
+            findings.append(table)
+        else:
+            tables[name] = table
+    if file.is_index:
+        findings.extend(_compare_index(listed, tables))
+    findings.extend(_check_all(tables, threads or 0, progress))
+    return findings
+
+
+def refuse_findings(findings: list[Finding]) -> None:
+    """Raise if anything was found.
+
+    Raises:
+        ChecksumMismatch: with the first finding, and how many there are.
+    """
+    if findings:
+        file, tensor, expected, found = findings[0]
+        where = f", tensor `{tensor}`" if tensor else ""
+        more = f" ({len(findings)} findings in all)" if len(findings) > 1 else ""
+        message = f"`{file}`{where}: expected {expected}, found {found}{more}"
+        raise ChecksumMismatch(message)
+
+
+def _read_index(file: CheckpointFile) -> dict[str, set[str]] | Finding:
+    """Return the names that the index lists, by file; a single file lists nothing."""
+    name = os.path.basename(file.path)
+    if not file.is_index:
+        return {name: set()}
+    try:
+        weight_map, shards = _rust.read_index(file.path)
+    except CheckpointError as error:
+        return Finding(name, None, "an index", str(error))
+    listed: dict[str, set[str]] = {shard: set() for shard in shards}
+    for tensor, shard in weight_map.items():
+        listed[shard].add(tensor)
+    return listed
+
+
+def _open(path: str, name: str) -> _rust.Checkpoint | Finding:
+    try:
+        return _rust.Checkpoint.open_file(path, False)
+    except CheckpointError as error:
+        return Finding(name, None, "a whole, readable safetensors file", str(error))
+
+
+def _compare_index(
+    listed: dict[str, set[str]], tables: dict[str, _rust.Checkpoint]
+) -> Iterator[Finding]:
+    for file, table in tables.items():
+        held = table.names()
+        for tensor in sorted(listed[file].difference(held)):
+            yield Finding(file, tensor, "the tensor, as the index says", "no such tensor")
+        for tensor in held:
+            if tensor not in listed[file]:
+                yield Finding(file, tensor, "a name in the index", "a tensor that it does not list")
+
+
+def _check_all(
+    tables: dict[str, _rust.Checkpoint], threads: int, progress: Progress
+) -> list[Finding]:
+    with_sums = {
+        file: table
+        for file, table in tables.items()
+        if CHECKSUM_KEY in (table.shard_metadata(0) or {})
+    }
+    sizes = {file: table.plan()[1] for file, table in with_sums.items()}
+    findings: list[Finding] = []
+    done = 0
+    with track(sum(sizes.values()), progress, verb="verifying") as tell:
+        for file, table in with_sums.items():
+            findings.extend(_check(file, table, threads, _shifted(tell, done)))
+            done += sizes[file]
+    return findings
+
+
+def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int], object] | None:
+    return None if tell is None else lambda count: tell(base + count)
+
+
+def _check(
+    file: str,
+    table: _rust.Checkpoint,
+    threads: int,
+    tell: Callable[[int], object] | None,
+) -> Iterator[Finding]:
+    text = (table.shard_metadata(0) or {})[CHECKSUM_KEY]
+    try:
+        expected = dict(json.loads(text))
+    except (TypeError, ValueError):
+        yield Finding(file, None, "checksums as a JSON map", repr(text[:80]))
+        return
+    try:
+        sums = table.crc32c(threads=threads, progress=tell)
+    except CheckpointError as error:
+        yield Finding(file, None, "readable bytes", str(error))
+        return
+    for tensor, value in zip(table.names(), sums, strict=True):
+        found = f"{value:08x}"
+        if expected.get(tensor) != found:
+            wanted = expected.get(tensor, "none stored")
+            yield Finding(file, tensor, f"CRC-32C {wanted}", f"CRC-32C {found}")
