@@ -7,6 +7,8 @@
 //! 3. [`plan`] turns "these tensors" into merged, chunked reads (pure);
 //! 4. [`read`] carries the plan out on threads, straight into memory the caller owns.
 //!
+//! The way out begins with [`shard`]: which tensor goes into which file (pure).
+//!
 //! ```
 //! use windlass_core::{Checkpoint, Control, Dest, Job, ReadOptions, Strictness};
 //!
@@ -38,6 +40,7 @@ pub mod names;
 pub mod overlap;
 pub mod plan;
 pub mod read;
+pub mod shard;
 pub mod sys;
 pub mod tensor;
 

@@ -8,6 +8,7 @@ mod detach;
 mod dtypes;
 mod errors;
 mod overlap;
+mod shard;
 
 use pyo3::prelude::*;
 
@@ -19,6 +20,8 @@ mod _rust {
     use super::checkpoint::{PyCheckpoint, read_index};
     #[pymodule_export]
     use super::overlap::resolve_overlaps;
+    #[pymodule_export]
+    use super::shard::plan_shards;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
 
