@@ -17,6 +17,7 @@ MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
     "windlass.numpy",
     "windlass.safe",
+    "windlass.sizes",
     "windlass.torch.files",
     "windlass.torch.load",
 )
