@@ -18,8 +18,11 @@ MODULES_WITH_EXAMPLES = (
     "windlass.numpy",
     "windlass.safe",
     "windlass.sizes",
+    "windlass.split",
     "windlass.torch.files",
     "windlass.torch.load",
+    "windlass.torch.split",
+    "windlass.torch.storages",
 )
 
 
@@ -40,7 +43,7 @@ def names(tmp_path: Path) -> dict[str, Any]:
     write_dealt(tmp_path, state, places=[0, 1, 1])
     first = tmp_path / shard_name(1, 2)
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
-    return {"model": model, "meta_model": meta_model, "folder": tmp_path}
+    return {"torch": torch, "model": model, "meta_model": meta_model, "folder": tmp_path}
 
 
 def test_readme_examples_run(names: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""File-name rules: which file of a folder is the checkpoint."""
+"""File-name rules: which file of a folder is the checkpoint, and what shards are called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SAFE_FILE = "model.safetensors"
 SAFE_INDEX = "model.safetensors.index.json"
+SAFE_PATTERN = "model{suffix}.safetensors"
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
@@ -68,6 +69,36 @@ def find_safetensors(path: PathLike) -> CheckpointFile:
             return CheckpointFile(found, is_index=name == SAFE_INDEX, is_safetensors=True)
     message = f"Can't find a checkpoint index ({SAFE_INDEX}) or {SAFE_FILE} in {path}."
     raise CheckpointNotFound(message)
+
+
+def name_shards(pattern: str, count: int) -> list[str]:
+    """Return the file names of a checkpoint of `count` shards, in order; one has no number.
+
+    Raises:
+        ValueError: the pattern has no `{suffix}` to tell shards apart by, or other fields.
+    """
+    _check_pattern(pattern)
+    if count == 1:
+        return [pattern.format(suffix="")]
+    return [pattern.format(suffix=shard_suffix(n, count)) for n in range(1, count + 1)]
+
+
+def shard_suffix(number: int, count: int) -> str:
+    """Return what tells shard `number` (from 1) of `count` from the others."""
+    return f"-{number:05d}-of-{count:05d}"
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        tells_apart = pattern.format(suffix="1") != pattern.format(suffix="2")
+    except (AttributeError, LookupError, ValueError):
+        tells_apart = False
+    if not tells_apart:
+        message = (
+            "filename_pattern should have the field {suffix} and no other, as in "
+            f"{SAFE_PATTERN!r}; found {pattern!r}"
+        )
+        raise ValueError(message)
 
 
 def _is_there(path: str) -> bool:
