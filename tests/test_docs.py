@@ -20,6 +20,7 @@ MODULES_WITH_EXAMPLES = (
     "windlass.sizes",
     "windlass.split",
     "windlass.torch.files",
+    "windlass.torch.legacy_shards",
     "windlass.torch.load",
     "windlass.torch.split",
     "windlass.torch.storages",
