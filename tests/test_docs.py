@@ -15,6 +15,7 @@ from builders.sharded import shard_name, write_dealt
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
+    "windlass.index",
     "windlass.numpy",
     "windlass.safe",
     "windlass.sizes",
