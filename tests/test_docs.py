@@ -15,11 +15,23 @@ from builders.sharded import shard_name, write_dealt
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
+    "windlass.index",
     "windlass.numpy",
+    "windlass.recovery",
     "windlass.safe",
+    "windlass.sizes",
+    "windlass.split",
     "windlass.torch.aliases",
     "windlass.torch.files",
-    "windlass.torch.load",
+    "windlass.torch.legacy_shards",
+    "windlass.torch.load_sharded",
+    "windlass.torch.load_saved",
+    "windlass.torch.one_file",
+    "windlass.torch.background",
+    "windlass.torch.save_checkpoint",
+    "windlass.torch.split",
+    "windlass.torch.storages",
+    "windlass.verification",
 )
 
 
@@ -40,7 +52,7 @@ def names(tmp_path: Path) -> dict[str, Any]:
     write_dealt(tmp_path, state, places=[0, 1, 1])
     first = tmp_path / shard_name(1, 2)
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
-    return {"model": model, "meta_model": meta_model, "folder": tmp_path}
+    return {"torch": torch, "model": model, "meta_model": meta_model, "folder": tmp_path}
 
 
 def test_readme_examples_run(names: dict[str, Any]) -> None:

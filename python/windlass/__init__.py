@@ -35,9 +35,9 @@ from windlass.errors import (
     SaveFailed,
     SaveFolderNotFound,
     SaveNotPermitted,
-    SharedTensors,
     ShardNotFound,
     ShardNotReadable,
+    SharedTensors,
     SnapshotTooLarge,
     TensorNotFound,
     TruncatedFile,
@@ -49,14 +49,41 @@ from windlass.errors import (
 )
 
 if TYPE_CHECKING:
+    from windlass.recovery import recover
     from windlass.safe import safe_open
-    from windlass.torch import load_file, load_sharded_checkpoint
+    from windlass.torch import (
+        load,
+        load_file,
+        load_model,
+        load_sharded_checkpoint,
+        load_state_dict_from_file,
+        load_torch_model,
+        save,
+        save_async,
+        save_file,
+        save_model,
+        save_torch_model,
+        save_torch_state_dict,
+    )
+    from windlass.verification import verify
 
 #: Public name → module that defines it, imported on first use.
 _LAZY = {
+    "load": "windlass.torch",
     "load_file": "windlass.torch",
+    "load_model": "windlass.torch",
     "load_sharded_checkpoint": "windlass.torch",
+    "load_state_dict_from_file": "windlass.torch",
+    "load_torch_model": "windlass.torch",
+    "recover": "windlass.recovery",
     "safe_open": "windlass.safe",
+    "save": "windlass.torch",
+    "save_async": "windlass.torch",
+    "save_file": "windlass.torch",
+    "save_model": "windlass.torch",
+    "save_torch_model": "windlass.torch",
+    "save_torch_state_dict": "windlass.torch",
+    "verify": "windlass.verification",
 }
 
 __all__ = [
@@ -97,9 +124,21 @@ __all__ = [
     "UnsupportedTensor",
     "WindlassError",
     "__version__",
+    "load",
     "load_file",
+    "load_model",
     "load_sharded_checkpoint",
+    "load_state_dict_from_file",
+    "load_torch_model",
+    "recover",
     "safe_open",
+    "save",
+    "save_async",
+    "save_file",
+    "save_model",
+    "save_torch_model",
+    "save_torch_state_dict",
+    "verify",
 ]
 
 

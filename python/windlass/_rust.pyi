@@ -21,6 +21,7 @@ __all__ = [
     "find_aliases",
     "find_touching",
     "parse_header",
+    "plan_shards",
     "read_index",
     "recover",
     "resolve_overlaps",
@@ -123,6 +124,21 @@ class Checkpoint:
             progress: called with the number of bytes delivered so far.
 
         """
+
+def plan_shards(
+    items: Sequence[tuple[int, int | None]],
+    max_size: int,
+    rule: str,
+) -> tuple[list[list[int]], int]:
+    """Distribute tensors over shards; return the positions in each, and the sum of the sizes.
+
+    Args:
+        items: size and number of the storage of each tensor. Those of one storage stay together,
+            and the size of the first counts; a tensor without a number shares with none.
+        max_size: largest shard, in the unit of the sizes; what is larger has a shard to itself.
+        rule: `"hub"` or `"shard_checkpoint"`.
+
+    """
 
 def read_index(path: str | PathLike[str]) -> tuple[dict[str, str], list[str]]:
     """Return weight map and shard names of an index, without opening a shard."""

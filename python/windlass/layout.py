@@ -1,17 +1,19 @@
-"""File-name rules: which file of a folder is the checkpoint."""
+"""File-name rules: which file of a folder is the checkpoint, and what shards are called."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from windlass.errors import CheckpointNotFound, ShardNotReadable
+from windlass.errors import CheckpointNotFound, InvalidPickle, ShardNotReadable
 
 if TYPE_CHECKING:
     from windlass.types import PathLike
 
 SAFE_FILE = "model.safetensors"
 SAFE_INDEX = "model.safetensors.index.json"
+SAFE_PATTERN = "model{suffix}.safetensors"
+PICKLE_PATTERN = "pytorch_model{suffix}.bin"
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
@@ -70,6 +72,36 @@ def find_safetensors(path: PathLike) -> CheckpointFile:
     raise CheckpointNotFound(message)
 
 
+def name_shards(pattern: str, count: int) -> list[str]:
+    """Return the file names of a checkpoint of `count` shards, in order; one has no number.
+
+    Raises:
+        ValueError: the pattern has no `{suffix}` to tell shards apart by, or other fields.
+    """
+    _check_pattern(pattern)
+    if count == 1:
+        return [pattern.format(suffix="")]
+    return [pattern.format(suffix=shard_suffix(n, count)) for n in range(1, count + 1)]
+
+
+def shard_suffix(number: int, count: int) -> str:
+    """Return what tells shard `number` (from 1) of `count` from the others."""
+    return f"-{number:05d}-of-{count:05d}"
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        tells_apart = pattern.format(suffix="1") != pattern.format(suffix="2")
+    except (AttributeError, LookupError, ValueError):
+        tells_apart = False
+    if not tells_apart:
+        message = (
+            "filename_pattern should have the field {suffix} and no other, as in "
+            f"{SAFE_PATTERN!r}; found {pattern!r}"
+        )
+        raise ValueError(message)
+
+
 def _is_there(path: str) -> bool:
     """Whether a name is in its folder, be it a dangling link; a closed folder is an error."""
     try:
@@ -94,3 +126,77 @@ def _not_found(path: str) -> str:
         f"Can't find a checkpoint index ({PICKLE_INDEX} or {SAFE_INDEX}), "
         f"{SAFE_FILE} or {PICKLE_FILE} in {path}{found}."
     )
+
+
+class Family(NamedTuple):
+    """The names of one checkpoint's files.
+
+    Attributes:
+        prefix: what every weights file begins with.
+        suffix: what every weights file ends with.
+        index_name: name of the index.
+    """
+
+    prefix: str
+    suffix: str
+    index_name: str
+
+    @property
+    def single(self) -> str:
+        """Name of the file that holds everything."""
+        return self.prefix + self.suffix
+
+
+def pattern_family(filename_pattern: str) -> Family:
+    """Return the names that a pattern such as `model{suffix}.safetensors` stands for.
+
+    Raises:
+        ValueError: a pattern without `{suffix}`, or that leaves its folder.
+    """
+    name_shards(filename_pattern, 1)
+    prefix, _, suffix = filename_pattern.partition("{suffix}")
+    if os.path.basename(filename_pattern) != filename_pattern:
+        message = f"filename_pattern should name files of one folder, found {filename_pattern!r}"
+        raise ValueError(message)
+    return Family(prefix, suffix, f"{prefix}{suffix}.index.json")
+
+
+def find_by_pattern(
+    path: PathLike, filename_pattern: str | None = None, *, safe: bool = True
+) -> CheckpointFile:
+    """Choose the file to load as the hub does: index, then single file, then the only one there.
+
+    Raises:
+        CheckpointNotFound: there is none of them.
+        InvalidPickle: `safe`, and what is there is a pickle.
+    """
+    path = os.fspath(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        return _refuse_pickle(_classify(path), safe=safe)
+    default = (SAFE_PATTERN,) if safe else (SAFE_PATTERN, PICKLE_PATTERN)
+    for pattern in (filename_pattern,) if filename_pattern else default:
+        family = pattern_family(pattern)
+        for name in (family.index_name, family.single):
+            found = os.path.join(path, name)
+            if _is_there(found):
+                return _refuse_pickle(_classify(found), safe=safe)
+    only = [name for name in _list(path) if name.endswith(".safetensors")]
+    if filename_pattern is None and len(only) == 1:
+        return _classify(os.path.join(path, only[0]))
+    raise CheckpointNotFound(_not_found(path))
+
+
+def _list(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _refuse_pickle(file: CheckpointFile, *, safe: bool) -> CheckpointFile:
+    if safe and not file.is_safetensors:
+        message = (
+            f"`{file.path}`: expected safetensors, found a pickle of torch; safe=False loads it"
+        )
+        raise InvalidPickle(message)
+    return file

@@ -40,5 +40,5 @@ def _check_text(what: str, text: object) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"{ascii(what)}: not text that UTF-8 can hold: {error.reason}"
+        message = f"{what!a}: not text that UTF-8 can hold: {error.reason}"
         raise InvalidName(message) from error

@@ -1,4 +1,4 @@
-"""Options that every reading function takes: checked before anything is opened or changed."""
+"""Options that many functions take: checked before anything is opened or changed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def check_options(*, memory: str = "mapped", io: str = "auto", threads: int | No
         ValueError: an unknown `memory` or `io`, or `threads` outside 1 to 1024.
         TypeError: `threads` is not an int.
     """
-    _check_word("memory", memory, _MEMORY)
-    _check_word("io", io, _IO)
+    check_word("memory", memory, _MEMORY)
+    check_word("io", io, _IO)
     if threads is None:
         return
     if not isinstance(threads, int) or isinstance(threads, bool):
@@ -28,7 +28,8 @@ def check_options(*, memory: str = "mapped", io: str = "auto", threads: int | No
         raise ValueError(message)
 
 
-def _check_word(name: str, found: str, expected: tuple[str, ...]) -> None:
+def check_word(name: str, found: str, expected: tuple[str, ...]) -> None:
+    """Raise `ValueError` for a word that is none of the expected."""
     if found not in expected:
         message = f"{name} should be one of {', '.join(expected)}, found {found!r}"
         raise ValueError(message)

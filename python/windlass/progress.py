@@ -1,4 +1,4 @@
-"""Progress of long reads and writes: silence, a bar, or a callback. The only place that knows tqdm."""
+"""Progress of long work: silence, a bar, or a callback. The only place that knows tqdm."""
 
 from __future__ import annotations
 

@@ -14,5 +14,11 @@ Memory: TypeAlias = Literal["mapped", "owned"]
 #: How bytes are fetched.
 Io: TypeAlias = Literal["auto", "mapped", "buffered"]
 
+#: How shards are cut: as the hub does, or as `shard_checkpoint` of transformers 4.46 did.
+ShardRule: TypeAlias = Literal["hub", "shard_checkpoint"]
+
+#: What a tensor counts as: its whole storage, or its own elements.
+SizesOf: TypeAlias = Literal["storage", "logical"]
+
 #: `progress=`: a bar, none, the default (a bar when it takes long), or `(done, total) -> None`.
 Progress: TypeAlias = bool | Callable[[int, int], object] | None

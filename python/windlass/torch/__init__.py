@@ -1,4 +1,4 @@
-"""torch: load files, and fill models. Everything that imports torch is in this package."""
+"""torch: load, save and split checkpoints. Everything that imports torch is in this package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,42 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this needs torch: pip install 'windlass[torch]'") from error
 
 from windlass.safe import safe_open
+from windlass.split import StateDictSplit, split_state_dict_into_shards_factory
 from windlass.torch.aliases import AliasGroup, find_aliases
+from windlass.torch.background import SaveHandle, save_async
 from windlass.torch.files import load_file
-from windlass.torch.load import load_sharded_checkpoint
+from windlass.torch.load_saved import (
+    load,
+    load_model,
+    load_state_dict_from_file,
+    load_torch_model,
+)
+from windlass.torch.load_sharded import load_sharded_checkpoint
+from windlass.torch.one_file import save, save_file, save_model
+from windlass.torch.save_checkpoint import save_torch_model, save_torch_state_dict
+from windlass.torch.split import split_torch_state_dict_into_shards
+from windlass.torch.storages import get_torch_storage_id, get_torch_storage_size
 
-__all__ = ["AliasGroup", "find_aliases", "load_file", "load_sharded_checkpoint", "safe_open"]
+__all__ = [
+    "AliasGroup",
+    "SaveHandle",
+    "StateDictSplit",
+    "find_aliases",
+    "get_torch_storage_id",
+    "get_torch_storage_size",
+    "load",
+    "load_file",
+    "load_model",
+    "load_sharded_checkpoint",
+    "load_state_dict_from_file",
+    "load_torch_model",
+    "safe_open",
+    "save",
+    "save_async",
+    "save_file",
+    "save_model",
+    "save_torch_model",
+    "save_torch_state_dict",
+    "split_state_dict_into_shards_factory",
+    "split_torch_state_dict_into_shards",
+]

@@ -1,4 +1,4 @@
-"""`save_torch_state_dict`, `save_torch_model`: a state dict into one file, or shards and an index."""
+"""`save_torch_state_dict`, `save_torch_model`: a state dict into one file, or shards."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from windlass.names import check_metadata
 from windlass.options import check_options
 from windlass.quiet import paused_gc
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.torch.one_file import file_dtype, plain_tensors, write_and_commit
 from windlass.torch.output import Placed, new_tensor
-from windlass.torch.save import file_dtype, plain_tensors, write_and_commit
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
 from windlass.torch.split import split_torch_state_dict_into_shards
-from windlass.types import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from windlass.types import PathLike
+    from windlass.types import PathLike, Progress
 
 #: How long a save waits for another one in the same folder, in seconds.
 LOCK_TIMEOUT = 600.0
@@ -304,7 +303,7 @@ def _begin(
         raise SaveFailed(message) from error
     return _rust.Save.folder(
         folder,
-        tuple(family),
+        family,
         files,
         durable=settings.durable,
         lock_timeout=settings.lock_timeout,

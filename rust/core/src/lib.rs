@@ -8,6 +8,8 @@
 //! 4. [`read`] carries the plan out on threads, straight into memory the caller owns;
 //! 5. [`save`] writes from such memory, and replaces the old checkpoint whole or not at all.
 //!
+//! The way out begins with [`shard`]: which tensor goes into which file (pure).
+//!
 //! ```
 //! use windlass_core::{Checkpoint, Control, Dest, Job, ReadOptions, Strictness};
 //!
@@ -43,6 +45,7 @@ pub mod plan;
 pub mod read;
 pub mod runs;
 pub mod save;
+pub mod shard;
 pub mod spans;
 pub mod sys;
 pub mod tensor;

@@ -10,6 +10,7 @@ mod dtypes;
 mod errors;
 mod overlap;
 mod save;
+mod shard;
 
 use pyo3::prelude::*;
 
@@ -25,6 +26,8 @@ mod _rust {
     use super::overlap::resolve_overlaps;
     #[pymodule_export]
     use super::save::{PySave, encode_header, recover};
+    #[pymodule_export]
+    use super::shard::plan_shards;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
 

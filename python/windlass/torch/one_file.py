@@ -16,7 +16,7 @@ from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import torch
 
@@ -106,7 +106,7 @@ def save(
         for batch in batches([Piece(name, 0, tuple(tensor.shape), tensor.dtype, tensor)]):
             for piece, value in zip(batch, place(batch, staging), strict=True):
                 value.copy_(piece.target)
-                parts += memoryview(staging.numpy())[: piece.nbytes]
+                parts += staging[: piece.nbytes].numpy().data
     return bytes(parts)
 
 

@@ -18,7 +18,7 @@ from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.files import load_file
-from windlass.torch.load import fill_model
+from windlass.torch.load_sharded import fill_model
 from windlass.torch.sources import SafeSource, open_source
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch.nn.modules.module import _IncompatibleKeys
 
     from windlass.types import Io, PathLike, Progress
-
-_PATTERN = "model{suffix}.safetensors"
 
 
 def load_model(
@@ -163,7 +161,9 @@ def load_state_dict_from_file(
         refuse_damaged(path)
     device = "cpu" if map_location in (None, "meta") else map_location
     state = load_file(path, device=device or "cpu")
-    dropped = _dropped(_rust.Checkpoint.open_file(path, False).shard_metadata(0) or {}, state)
+    dropped = _dropped(
+        _rust.Checkpoint.open_file(path, strict_format=False).shard_metadata(0) or {}, state
+    )
     return {**state, **{name: state[kept] for name, kept in dropped.items()}}
 
 
@@ -194,7 +194,7 @@ def refuse_damaged(path: str) -> None:
     Raises:
         ChecksumMismatch: says which tensor of which file.
     """
-    from windlass.verify import refuse_findings, verify
+    from windlass.verification import refuse_findings, verify
 
     refuse_findings(verify(path))
 

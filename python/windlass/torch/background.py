@@ -8,17 +8,17 @@ import os
 import threading
 import weakref
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from windlass.errors import SnapshotTooLarge
-from windlass.torch.output import Placed
 from windlass.torch.save_checkpoint import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from windlass.torch.output import Placed
     from windlass.torch.save_checkpoint import Prepared
     from windlass.types import PathLike, Progress
 
@@ -138,12 +138,16 @@ def _run(handle: SaveHandle, prepared: Prepared | None, before: SaveHandle | Non
     try:
         if before is not None:
             before._thread.join()
-        if state.cancelled:
-            raise CancelledError
+        _refuse_cancelled(state)
         if prepared is not None:
             prepared.write(state.folder)
     except BaseException as error:  # noqa: BLE001  (handed to whoever asks for the result)
         state.error = error
+
+
+def _refuse_cancelled(state: _State) -> None:
+    if state.cancelled:
+        raise CancelledError
 
 
 def _complain(state: _State) -> None:
@@ -157,8 +161,7 @@ def _complain(state: _State) -> None:
 
 def _cancellable(progress: Progress, state: _State) -> Callable[[int, int], object]:
     def tell(done: int, total: int) -> None:
-        if state.cancelled:
-            raise CancelledError
+        _refuse_cancelled(state)
         if callable(progress):
             progress(done, total)
 

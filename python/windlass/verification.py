@@ -112,7 +112,7 @@ def _read_index(file: CheckpointFile) -> dict[str, set[str]] | Finding:
 
 def _open(path: str, name: str) -> _rust.Checkpoint | Finding:
     try:
-        return _rust.Checkpoint.open_file(path, False)
+        return _rust.Checkpoint.open_file(path, strict_format=False)
     except CheckpointError as error:
         return Finding(name, None, "a whole, readable safetensors file", str(error))
 
