@@ -11,6 +11,7 @@ from builders.bits import fingerprint, same_bits
 from builders.sharded import write_bin, write_model, write_shards
 from torch import nn
 from windlass.errors import IncompatibleKeys
+from windlass.torch.ties import Claim, find_ties
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,3 +243,12 @@ def test_shared_module_is_filled_through_either_of_its_names(tmp_path: Path) -> 
     assert windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state)) == ([], [])
     assert same_bits(inner.weight, VALUES)
     assert torch.equal(inner.bias, torch.ones(4))
+
+
+def test_parameters_whose_storage_was_freed_are_not_tied() -> None:
+    """Torch gives them all the address 0, or an offset from it."""
+    freed = [torch.zeros(8), torch.zeros(8), torch.zeros(8)[2:]]
+    for tensor in freed:
+        tensor.untyped_storage().resize_(0)
+    claims = [Claim(str(i), tensor, present=True) for i, tensor in enumerate(freed)]
+    assert find_ties(claims).groups == []
