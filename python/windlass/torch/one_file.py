@@ -61,6 +61,7 @@ def save_file(
         SaveFailed: the system refused; what was there before is untouched.
 
     Example:
+        >>> from windlass.torch import load_file
         >>> save_file({"weight": torch.zeros(2, 3)}, folder / "new.safetensors")
         >>> load_file(folder / "new.safetensors")["weight"].shape
         torch.Size([2, 3])
@@ -90,6 +91,7 @@ def save(
     Arguments and errors are those of `save_file`.
 
     Example:
+        >>> from windlass.torch import load
         >>> load(save({"weight": torch.ones(2)}))["weight"]
         tensor([1., 1.])
     """
@@ -147,6 +149,7 @@ def save_model(
         SharedTensors, UnsupportedTensor, InvalidName, SaveFailed: see `save_file`.
 
     Example:
+        >>> from windlass.torch import load_model
         >>> save_model(model, folder / "whole.safetensors")
         >>> load_model(model, folder / "whole.safetensors")
         ([], [])

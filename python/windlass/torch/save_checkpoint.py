@@ -225,6 +225,7 @@ def save_torch_model(
     Arguments and errors are those of `save_torch_state_dict`.
 
     Example:
+        >>> from windlass.torch import load_torch_model
         >>> save_torch_model(model, folder / "again")
         >>> load_torch_model(model, folder / "again", strict=True)
         <All keys matched successfully>
