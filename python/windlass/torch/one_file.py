@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from windlass import _rust
@@ -12,13 +14,10 @@ from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
-from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import torch
 
     from windlass.types import PathLike, Progress
 
@@ -99,17 +98,26 @@ def save(
     plain = plain_tensors(tensors)
     if on_overlap == "error":
         refuse_shared(plain)
-    new = [new_tensor(Placed(0, name, tensor, tensor.dtype)) for name, tensor in plain.items()]
+    placed = {name: Placed(0, name, one, one.dtype) for name, one in plain.items()}
+    new = list(map(new_tensor, placed.values()))
     header, order = _rust.encode_header(new, check_metadata(metadata))
-    parts = bytearray(header)
-    staging = new_staging()
-    for name in order:
-        tensor = plain[name]
-        for batch in batches([Piece(name, 0, tuple(tensor.shape), tensor.dtype, tensor)]):
-            for piece, value in zip(batch, place(batch, staging), strict=True):
-                value.copy_(piece.target)
-                parts += staging[: piece.nbytes].numpy().data
-    return bytes(parts)
+    file = io.BytesIO(header)
+    nbytes = sum(one.nbytes for one in placed.values())
+    if nbytes:
+        file.seek(len(header) + nbytes - 1)
+        file.write(b"\0")  # Makes all of it.
+        _copy_into(file, len(header), [placed[name] for name in order])
+    return file.getvalue()
+
+
+def _copy_into(file: io.BytesIO, start: int, placed: list[Placed]) -> None:
+    """Copy tensors into a file in memory, one after another."""
+    memory = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+    for one in placed:
+        values = one.tensor if (bits := one.as_bits()) is None else bits
+        place = memory[start : start + one.nbytes].view(values.dtype).view(values.shape)
+        place.copy_(values)
+        start += one.nbytes
 
 
 def save_model(
