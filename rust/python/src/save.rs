@@ -93,9 +93,9 @@ impl PySave {
         })
     }
 
-    fn commit(&self, py: Python<'_>, interim: Vec<u8>, last: Vec<u8>) -> PyResult<()> {
+    fn commit(&self, py: Python<'_>, interim: &[u8], last: &[u8]) -> PyResult<()> {
         let save = self.take().ok_or_else(over)?;
-        let index = IndexTexts { interim, last };
+        let index = IndexTexts { interim: interim.to_vec(), last: last.to_vec() };
         interruptible(py, None, |control: &_| save.commit(&index, control))
     }
 
