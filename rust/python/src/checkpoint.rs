@@ -16,6 +16,9 @@ use windlass_core::{
 /// `(dtype, shape, position of the shard, start and end within its file)`.
 type PyInfo<'py> = (&'static str, Bound<'py, PyTuple>, usize, u64, u64);
 
+/// `(name, dtype, shape, start and end)`.
+type PyEntry<'py> = (String, &'static str, Bound<'py, PyTuple>, u64, u64);
+
 #[pyclass(frozen, name = "Checkpoint", module = "windlass._rust")]
 pub(crate) struct PyCheckpoint(Checkpoint);
 
@@ -130,10 +133,7 @@ impl PyCheckpoint {
 
 /// What the header of a file in memory says: `(name, dtype, shape, start, end)` in file order.
 #[pyfunction]
-pub(crate) fn parse_header<'py>(
-    py: Python<'py>,
-    data: &[u8],
-) -> PyResult<Vec<(String, &'static str, Bound<'py, PyTuple>, u64, u64)>> {
+pub(crate) fn parse_header<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Vec<PyEntry<'py>>> {
     let file_len = data.len() as u64;
     let header = header::text_len(data, file_len).and_then(|text_len| {
         let end = usize::try_from(header::PREFIX_LEN + text_len).unwrap_or(usize::MAX);
