@@ -4,7 +4,7 @@
 //!    staged files with their final size;
 //! 2. [`Save::write`] brings the tensors' bytes, straight from the caller's memory, on several
 //!    threads, as often as needed;
-//! 3. [`Save::commit`] writes the headers and renames ([`steps`] says in which order).
+//! 3. [`Save::commit`] writes the headers and renames (`steps.rs` says in which order).
 //!
 //! A [`Save`] that is dropped before its commit leaves nothing behind. What a crash leaves is
 //! dealt with by the next save of the folder, or by [`recover`].
