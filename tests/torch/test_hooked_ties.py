@@ -15,6 +15,7 @@ from torch import nn
 from windlass.errors import UnsupportedParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -80,6 +81,53 @@ def test_plain_names_before_and_after_a_hooked_one_keep_their_order(tmp_path: Pa
         windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", names))
     assert whole[:2].eq(2).all()
     assert whole[2:].eq(3).all()
+
+
+class Own(nn.Module):
+    """Loads itself, as torch would, and counts how often."""
+
+    loads = 0
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.loads += 1
+        super()._load_from_state_dict(*args)
+
+
+def _with_buffers(module: nn.Module, **buffers: torch.Tensor) -> nn.Module:
+    for name, values in buffers.items():
+        module.register_buffer(name, values)
+    return module
+
+
+def _part_of_a_plain_name() -> nn.Module:
+    memory = torch.zeros(10)
+    model = _with_buffers(nn.Module(), a=memory)
+    model.add_module("h", _with_buffers(Own(), w=memory[:5]))
+    model.add_module("z", _with_buffers(nn.Module(), c=memory[7:]))
+    return model
+
+
+def _two_hooked_names() -> nn.Module:
+    first, second = torch.zeros(3), torch.zeros(3)
+    model = _with_buffers(nn.Module(), a=first)
+    model.add_module("h1", _with_buffers(Own(), w=first, v=second))
+    model.add_module("h2", _with_buffers(Own(), v=second))
+    return model
+
+
+@pytest.mark.parametrize("make", [_part_of_a_plain_name, _two_hooked_names])
+def test_several_names_of_one_memory_end_as_torch_would_leave_them(
+    make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    model, expected = make(), make()
+    names = enumerate(model.state_dict().items())
+    state = {name: torch.full_like(value, float(i + 1)) for i, (name, value) in names}
+    expected.load_state_dict(state)
+    with pytest.warns(UserWarning, match="share memory"):
+        windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert {one.loads for one in model.modules() if isinstance(one, Own)} == {1}
 
 
 def test_later_hooked_name_has_the_last_word_and_a_warning_names_both(tmp_path: Path) -> None:

@@ -252,3 +252,14 @@ def test_parameters_whose_storage_was_freed_are_not_tied() -> None:
         tensor.untyped_storage().resize_(0)
     claims = [Claim(str(i), tensor, present=True) for i, tensor in enumerate(freed)]
     assert find_ties(claims).groups == []
+
+
+def test_tied_scalars_saved_with_one_dimension_are_compared_too(tmp_path: Path) -> None:
+    model = nn.Module()
+    scalar = torch.zeros(())
+    model.register_buffer("a", scalar)
+    model.register_buffer("b", scalar)
+    folder = write_model(tmp_path / "c", {"a": torch.ones(1), "b": torch.full((1,), 2.0)})
+    with pytest.warns(UserWarning, match="`a` and `b` share memory"):
+        windlass.load_sharded_checkpoint(model, folder)
+    assert model.a == 2

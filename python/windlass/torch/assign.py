@@ -59,7 +59,7 @@ class Assignment:
         for slot in self._slots:
             old = slot.tensor
             if id(old) not in made:
-                data = loaded[self._winners[_identity(old)].name].view(old.shape)
+                data = loaded[self._winners[_identity(old)].name].detach().view(old.shape)
                 grad = old.requires_grad
                 is_parameter = isinstance(old, Parameter)
                 made[id(old)] = Parameter(data, requires_grad=grad) if is_parameter else data
@@ -94,8 +94,9 @@ def _refuse_mixed_groups(own: set[str], ties: Ties) -> None:
         if others:
             names = (*ours, *others)
             message = (
-                f"`{names[0]}` and `{names[1]}` share memory, and one of them is loaded by its "
-                "module's own code: assign=True would break that tie; load without it"
+                f"`{names[0]}` and `{names[1]}` share memory, and one of them is not in the "
+                "checkpoint, or is loaded by its module's own code: assign=True would break that "
+                "tie; load without it"
             )
             raise UnsupportedParameter(message)
 

@@ -211,7 +211,9 @@ def _source_for(model: nn.Module, file: CheckpointFile) -> Any:  # noqa: ANN401
                 {
                     name: kept
                     for name, kept in dropped.items()
-                    if name in state and not _is_tied(state[name], state.get(kept))
+                    if name in state
+                    and _can_take(state[name], source.layout(kept).shape)
+                    and not _is_tied(state[name], state.get(kept))
                 }
             )
     return source
@@ -231,6 +233,11 @@ def _dropped(metadata: Mapping[str, Any], stored: Mapping[str, object]) -> dict[
         for name, kept in metadata.items()
         if isinstance(kept, str) and kept in stored and name not in stored
     }
+
+
+def _can_take(value: object, shape: tuple[int, ...]) -> bool:
+    """Whether a name has the shape of what stands for it: a slice of it is tied, or missing."""
+    return isinstance(value, torch.Tensor) and tuple(value.shape) == shape
 
 
 def _is_tied(one: object, other: object) -> bool:

@@ -113,34 +113,38 @@ class LoadPlan(NamedTuple):
         return one.name not in self.ties.losers
 
     def _fill(self, settings: ReadSettings) -> None:
-        fills, plain = self._fills(), {slot.name for slot in self.match.present}
-        losers = self.ties.losers
-        silent = settings._replace(tell=None)
-        skipped = []
-        for one in fills:  # One after another, so that the later name wins.
-            if self.ties.overwritten.get(one.name) in plain:
-                skipped.append(one.tensor)
-            elif not self._is_alone(one):
-                self.source.fill([one], silent)
-        self.source.fill([one for one in fills if self._is_alone(one)], settings)
+        replayed = self._replay(settings._replace(tell=None))
+        self.source.fill([one for one in self._fills() if self._is_alone(one)], settings)
         # The memory of those skipped has changed too, and `copy_` would have told autograd so.
-        torch.autograd.graph.increment_version(skipped)
-        hooked_winners = {losers[name] for name in losers.keys() & plain} - plain
-        if hooked_winners:
-            self._repeat(hooked_winners, silent)
+        torch.autograd.graph.increment_version(replayed)
 
-    def _repeat(self, hooked_winners: set[str], settings: ReadSettings) -> None:
-        """Give hooked modules the last word over earlier names, and later names over them."""
-        tied = {name for group in self.ties.groups for name in group}
-        tied &= {slot.name for slot in self.match.present}
-        repeated = False
-        for entry in self.match.entries:
-            if isinstance(entry, Hooked):
-                if any(name.startswith(entry.prefix) for name in hooked_winners):
-                    self.hooked_loader.load(entry)
-                    repeated = True
-            elif repeated and entry.name in tied:
-                self.source.fill([Fill(entry.name, entry.tensor)], settings)
+    def _replay(self, settings: ReadSettings) -> list[torch.Tensor]:
+        """Fill plain names that later names write to, in model order; return those skipped.
+
+        Hooked modules of such a group have been loaded already: what they hold is put back when
+        it is their turn, for a hook must not run twice.
+        """
+        losers = self.ties.losers
+        plain = {slot.name: slot.tensor for slot in self.match.present}
+        groups = [group for group in self.ties.groups if not plain.keys().isdisjoint(group)]
+        groups = [group for group in groups if any(n in plain and n in losers for n in group)]
+        hooked = self._hooked_tensors() if groups else {}
+        skipped: list[torch.Tensor] = []
+        for group in groups:
+            held = {name: hooked[name].clone() for name in group if name in hooked}
+            for name in group:
+                if name in held:
+                    hooked[name].copy_(held[name])
+                elif not held and self.ties.overwritten.get(name) in plain:
+                    skipped.append(plain[name])
+                elif name in plain and (held or name in losers):
+                    self.source.fill([Fill(name, plain[name])], settings)
+        return skipped
+
+    def _hooked_tensors(self) -> dict[str, torch.Tensor]:
+        """Return what hooked modules have loaded from the checkpoint, without gradient."""
+        tensors = (pair for hooked in self.match.hooked for pair in own_tensors(hooked))
+        return {name: tensor.detach() for name, tensor in tensors if name in self.source.positions}
 
     def conflicts(self, settings: ReadSettings) -> Iterator[tuple[str, str]]:
         """Yield `(earlier, later)` names that share memory and differ in the checkpoint."""
@@ -151,10 +155,17 @@ class LoadPlan(NamedTuple):
         for hooked in self.match.hooked:
             now.update(own_tensors(hooked))
         for name, by in losers.items():
-            # A hook may have reshaped what the file has: then there is nothing to compare.
-            comparable = name in now and now[name].shape == self.source.layout(name).shape
-            if comparable and not self._holds(name, now[name], settings):
+            if (
+                name in now
+                and self._is_comparable(name, now[name])
+                and not self._holds(name, now[name], settings)
+            ):
                 yield name, by
+
+    def _is_comparable(self, name: str, now: torch.Tensor) -> bool:
+        """Whether a place has the shape of the file: a hook may have reshaped it."""
+        shape = self.source.layout(name).shape
+        return now.shape == shape or (shape == (1,) and not now.shape)
 
     def _holds(self, name: str, tensor: torch.Tensor, settings: ReadSettings) -> bool:
         """Whether a place now has the checkpoint's value, in its own dtype."""

@@ -6,6 +6,8 @@ names whose address ranges touch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from windlass import _rust
@@ -25,7 +27,8 @@ class Claim(NamedTuple):
     present: bool
 
 
-class Ties(NamedTuple):
+@dataclass(frozen=True)
+class Ties:
     """Names that need care; all others stand alone.
 
     Attributes:
@@ -40,7 +43,7 @@ class Ties(NamedTuple):
     partly_overwritten: dict[str, str]
     groups: list[list[str]]
 
-    @property
+    @cached_property
     def losers(self) -> dict[str, str]:
         """Present names that do not have their memory to themselves → the later name."""
         return {**self.partly_overwritten, **self.overwritten}
