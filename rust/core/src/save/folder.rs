@@ -13,7 +13,9 @@ use super::{IndexTexts, SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::read::Control;
+use crate::sys::file::kind_of;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where a checkpoint is being put together.
@@ -40,7 +42,10 @@ impl FolderTarget {
         let lock = FolderLock::acquire(folder, options.lock_timeout, control)?;
         recover_locked(disk, folder)?;
         let existing = list(folder, &family)?;
-        check_space(folder, files.iter().map(NewFile::len).sum())?;
+        for name in files.iter().map(|file| &file.name).chain([&family.index]) {
+            check_replaceable(&folder.join(name))?;
+        }
+        check_space(folder, files.iter().map(NewFile::len).fold(0, u64::saturating_add))?;
         let work = folder.join(family.work_folder(options.token));
         disk.create_folder(&work).map_err(|error| Error::save(&work, None, "creating", error))?;
         let names = files.iter().map(|file| file.name.clone()).collect();
@@ -110,6 +115,10 @@ impl FolderTarget {
         let mode = mode_of(&self.folder.join(&self.family.index));
         for (name, text) in [(INTERIM_INDEX, &index.interim), (LAST_INDEX, &index.last)] {
             let path = self.work.join(name);
+            if text.is_empty() {
+                let missing = io::Error::new(io::ErrorKind::InvalidInput, "its text is missing");
+                return Err(Error::save(&path, None, "writing", missing));
+            }
             write_file(&*options.disk, &path, text, mode, options.durable)?;
         }
         Ok(())
@@ -129,6 +138,15 @@ impl FolderTarget {
             // What cannot be removed now is removed by the next save.
             let _ = remove_work_folder(disk, &self.work, false);
         }
+    }
+}
+
+/// Refuses to put a file where something else is. (A link is replaced.)
+fn check_replaceable(path: &Path) -> Result<()> {
+    let file_type = fs::symlink_metadata(path).map(|metadata| metadata.file_type());
+    match file_type.ok().filter(|kind| !kind.is_symlink()).and_then(kind_of) {
+        Some(kind) => Err(Error::NotAFile { path: path.to_owned(), kind }),
+        None => Ok(()),
     }
 }
 

@@ -122,11 +122,16 @@ pub(super) fn is_named_by_an_index(folder: &Path, work: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Removes a temporary file unless a living save holds it.
+/// Removes a temporary file unless a living save holds it, or another user's, who will.
 pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let failed = |error| Error::save(path, None, "removing", error);
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied]
+                .contains(&error.kind()) =>
+        {
+            return Ok(false);
+        }
         file => file.map_err(failed)?,
     };
     if file.try_lock().is_err() || !is_at(&file, path) {
