@@ -1,16 +1,16 @@
 //! Carries out the steps of a [`Plan`]; every one of them can be done again after a crash.
 
 use super::disk::Disk;
+use super::journal::Journal;
 use super::stamp::Stamp;
 use super::steps::{Plan, Step};
 use crate::error::{Error, Result};
 use std::fs;
 use std::io;
-use std::mem::{Discriminant, discriminant};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Ending of the second name that a file has for an instant in the work folder.
-const LINK_ENDING: &str = "link";
+const LINK_ENDING: &str = ".link";
 
 /// The folders of a commit.
 pub(super) struct Commit<'a> {
@@ -19,47 +19,72 @@ pub(super) struct Commit<'a> {
     pub(super) work: &'a Path,
     /// Wait for the disk wherever the order of two changes matters.
     pub(super) durable: bool,
+    /// It goes on with what a crash has cut short.
+    pub(super) resumed: bool,
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// All steps are done.
+    Done,
+    /// A resumed commit met what it must not change: readers find all that they need where it is.
+    Stopped,
 }
 
 impl Commit<'_> {
     /// Does all the steps, and removes the work folder unless it is to stay.
-    pub(super) fn run(&self, plan: &Plan) -> Result<()> {
-        let mut previous: Option<Discriminant<Step>> = None;
+    pub(super) fn run(&self, plan: &Plan) -> Result<Ending> {
         for step in &plan.steps {
-            // Steps of one kind in a row may reach the disk in any order.
-            if previous.is_some_and(|previous| previous != discriminant(step)) {
-                self.sync_folder()?;
+            if self.step(step)? == Ending::Stopped {
+                return Ok(Ending::Stopped);
             }
-            self.step(step)?;
-            previous = Some(discriminant(step));
         }
-        self.sync_folder()?;
         if plan.keep_work_folder {
-            return Ok(());
+            Journal::remove(self.disk, self.work)?;
+        } else {
+            remove_work_folder(self.disk, self.work, self.durable)?;
         }
-        remove_work_folder(self.disk, self.work)
+        Ok(Ending::Done)
     }
 
-    fn step(&self, step: &Step) -> Result<()> {
+    fn step(&self, step: &Step) -> Result<Ending> {
         match step {
-            Step::Move { from, to } => self.move_out(from, to),
-            Step::Link { name } => self.link(name),
-            Step::Remove { name, stamp } => self.remove(name, *stamp),
-            Step::RemoveFolder { name } => remove_work_folder(self.disk, &self.folder.join(name)),
+            Step::Move { from, to } => self.move_out(from, to)?,
+            Step::Link { name, over } if self.may_link(name, *over) => self.link(name)?,
+            Step::Link { .. } => return Ok(Ending::Stopped),
+            Step::Remove { name, stamp } => self.remove(name, *stamp)?,
+            Step::RemoveFolder { name } => {
+                remove_work_folder(self.disk, &self.folder.join(name), self.durable)?;
+            }
+            Step::Sync => self.sync_folder()?,
         }
+        Ok(Ending::Done)
     }
 
     fn move_out(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.work.join(from), self.folder.join(to));
         match self.disk.rename(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !from.exists() => Ok(()),
+            Err(error)
+                if self.resumed && error.kind() == io::ErrorKind::NotFound && !from.exists() =>
+            {
+                Ok(())
+            }
             other => other.map_err(|error| Error::save(&to, None, "renaming to", error)),
         }
     }
 
+    /// After a crash somebody else may have put a file of that name there, or the folder may have
+    /// been copied to where files cannot have two names.
+    fn may_link(&self, name: &str, over: Option<Stamp>) -> bool {
+        let (from, there) = (self.work.join(name), Stamp::at(&self.folder.join(name)));
+        !self.resumed
+            || ((there == over || there == Stamp::at(&from)) && can_link(self.disk, &from))
+    }
+
     fn link(&self, name: &str) -> Result<()> {
         let (from, to) = (self.work.join(name), self.folder.join(name));
-        let second = self.work.join(format!("{name}.{LINK_ENDING}"));
+        let second = second_name(&from);
         let failed = |error| Error::save(&to, None, "linking to", error);
         remove_if_there(self.disk, &second).map_err(failed)?;
         self.disk.link(&from, &second).map_err(failed)?;
@@ -89,27 +114,43 @@ impl Commit<'_> {
 
 /// Whether files in a folder can have two names.
 pub(super) fn can_link(disk: &dyn Disk, file: &Path) -> bool {
-    let second = file.with_extension(LINK_ENDING);
+    let second = second_name(file);
+    // One that an earlier attempt left, or this one leaves, goes with the work folder.
+    let _ = remove_if_there(disk, &second);
     let linked = disk.link(file, &second).is_ok();
-    // What stays behind here goes with the work folder.
-    let _ = disk.remove_file(&second);
+    let _ = remove_if_there(disk, &second);
     linked
 }
 
+/// Name that a file has for an instant, beside its own, in the work folder.
+fn second_name(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(LINK_ENDING);
+    name.into()
+}
+
 /// Removes a work folder and what is in it.
-pub(super) fn remove_work_folder(disk: &dyn Disk, work: &Path) -> Result<()> {
+///
+/// The journal goes first: half a work folder with a journal would look like a commit to go on
+/// with.
+pub(super) fn remove_work_folder(disk: &dyn Disk, work: &Path, durable: bool) -> Result<()> {
     let failed = |error| Error::save(work, None, "removing", error);
     let entries = match fs::read_dir(work) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,
     };
+    Journal::remove(disk, work)?;
+    if durable {
+        disk.sync_folder(work).map_err(failed)?;
+    }
     for entry in entries {
         remove_if_there(disk, &entry.map_err(failed)?.path()).map_err(failed)?;
     }
     disk.remove_folder(work).map_err(failed)
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+/// Removes a file, unless somebody has done so before.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

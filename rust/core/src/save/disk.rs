@@ -20,10 +20,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes a file that must not be there yet; without `mode`, the umask decides who may read it.
     fn create_file(&self, path: &Path, mode: Option<u32>) -> io::Result<File> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode))?;
+        let set = mode.map_or(Ok(()), |mode| file.set_permissions(Permissions::from_mode(mode)));
+        if set.is_err() {
+            // Nobody else knows of this file.
+            let _ = fs::remove_file(path);
         }
-        Ok(file)
+        set.map(|()| file)
     }
 
     /// Gives a new file its size.

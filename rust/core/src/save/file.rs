@@ -7,7 +7,7 @@ use super::recover::{abandoned, remove_abandoned};
 use super::staged::{NewFile, Staged, file_name};
 use super::{SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,22 +38,9 @@ impl FileTarget {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
         check_space(folder.unwrap_or(Path::new(".")), new.len())?;
         let temporary = target.with_file_name(marked(&name, options.token));
-        let staged = Staged::create(disk, temporary.clone(), new, mode_of(&target))?;
-        let this = Self { target, temporary };
-        this.hold(&staged, disk)?;
-        Ok((this, staged))
-    }
-
-    /// Tells other saves that this file is no leftover. Where the file system has no locks, they
-    /// cannot be told, nor can they find it unlocked.
-    fn hold(&self, staged: &Staged, disk: &dyn Disk) -> Result<()> {
-        let _ = staged.file.try_lock();
-        if is_at(&staged.file, &self.temporary) {
-            return Ok(());
-        }
-        self.discard(disk);
-        let vanished = io::Error::new(io::ErrorKind::Interrupted, "another save removed the file");
-        Err(Error::save(&self.temporary, None, "creating", vanished))
+        let file = create_held(disk, &temporary, mode_of(&target))?;
+        let staged = Staged::of(disk, temporary.clone(), file, new)?;
+        Ok((Self { target, temporary }, staged))
     }
 
     /// Puts the file in place.
@@ -73,6 +60,21 @@ impl FileTarget {
     pub(super) fn discard(&self, disk: &dyn Disk) {
         // What cannot be removed now is removed by the next save.
         let _ = disk.remove_file(&self.temporary);
+    }
+}
+
+/// Makes the temporary file, and tells other saves that it is no leftover by holding its lock.
+///
+/// Another save may take it for one between the two: then it holds the lock for an instant, removes
+/// the file, and a new one is made. Where the file system has no locks, nobody takes it for one.
+fn create_held(disk: &dyn Disk, temporary: &Path, mode: Option<u32>) -> Result<File> {
+    let failed = |error| Error::save(temporary, None, "creating", error);
+    loop {
+        let file = disk.create_file(temporary, mode).map_err(failed)?;
+        let _ = file.lock();
+        if is_at(&file, temporary) {
+            return Ok(file);
+        }
     }
 }
 

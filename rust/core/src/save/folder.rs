@@ -2,17 +2,20 @@
 
 use super::commit::{Commit, can_link, remove_work_folder};
 use super::disk::Disk;
-use super::family::Family;
-use super::journal::{Journal, write_file};
+use super::family::{Family, unmarked};
+use super::journal::{Journal, Progress, points_into, write_file};
 use super::lock::FolderLock;
-use super::recover::recover_locked;
+use super::recover::{is_named_by_an_index, recover_locked};
 use super::staged::{NewFile, Staged, file_name};
 use super::stamp::Stamp;
 use super::steps::{Existing, INTERIM_INDEX, LAST_INDEX, New, plan};
 use super::{IndexTexts, SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
+use crate::index::Index;
 use crate::read::Control;
+use crate::sys::file::kind_of;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where a checkpoint is being put together.
@@ -39,7 +42,10 @@ impl FolderTarget {
         let lock = FolderLock::acquire(folder, options.lock_timeout, control)?;
         recover_locked(disk, folder)?;
         let existing = list(folder, &family)?;
-        check_space(folder, files.iter().map(NewFile::len).sum())?;
+        for name in files.iter().map(|file| &file.name).chain([&family.index]) {
+            check_replaceable(&folder.join(name))?;
+        }
+        check_space(folder, files.iter().map(NewFile::len).fold(0, u64::saturating_add))?;
         let work = folder.join(family.work_folder(options.token));
         disk.create_folder(&work).map_err(|error| Error::save(&work, None, "creating", error))?;
         let names = files.iter().map(|file| file.name.clone()).collect();
@@ -76,19 +82,8 @@ impl FolderTarget {
     /// Makes the staged files the checkpoint.
     pub(super) fn commit(&self, index: &IndexTexts, options: &SaveOptions) -> Result<()> {
         let (disk, durable) = (&*options.disk, options.durable);
-        let last_index = self.stage_indexes(index, options)?;
-        let hard_links =
-            self.names.first().is_none_or(|name| can_link(disk, &self.work.join(name)));
-        let new = New {
-            single: &self.family.single(),
-            index: &self.family.index,
-            files: &self.names,
-            last_index,
-        };
-        let plan = plan(&new, &self.existing, hard_links);
-        let index_before = self.existing.index;
-        let journal = Journal { index: self.family.index.clone(), index_before, last_index, plan };
-        journal.write(disk, &self.work, durable)?;
+        let journal = self.journal(index, options)?;
+        journal.write(disk, &self.work)?;
         if durable {
             for folder in [&self.work, &self.folder] {
                 let failed = |error| Error::save(folder, None, "syncing", error);
@@ -96,47 +91,77 @@ impl FolderTarget {
             }
         }
         let (folder, work) = (&*self.folder, &*self.work);
-        Commit { disk, folder, work, durable }.run(&journal.plan)
+        Commit { disk, folder, work, durable, resumed: false }.run(&journal.plan).map(|_| ())
     }
 
-    /// Writes the index twice where readers will need one; gives the stamp of the second.
-    fn stage_indexes(&self, index: &IndexTexts, options: &SaveOptions) -> Result<Option<Stamp>> {
-        if self.names.len() <= 1 && self.existing.index.is_none() {
-            return Ok(None);
+    /// Plans the commit, and writes the index twice where readers will need one.
+    fn journal(&self, index: &IndexTexts, options: &SaveOptions) -> Result<Journal> {
+        let disk = &*options.disk;
+        let single = self.family.single();
+        let new = New { single: &single, index: &self.family.index, files: &self.names };
+        let mut last_index = None;
+        if new.needs_index(&self.existing) {
+            self.stage_indexes(index, options)?;
+            last_index = Stamp::at(&self.work.join(LAST_INDEX));
         }
+        let hard_links =
+            self.names.first().is_none_or(|name| can_link(disk, &self.work.join(name)));
+        let plan = plan(&new, &self.existing, last_index, hard_links);
+        let (index, index_before) = (self.family.index.clone(), self.existing.index);
+        Ok(Journal { index, index_before, last_index, durable: options.durable, plan })
+    }
+
+    fn stage_indexes(&self, index: &IndexTexts, options: &SaveOptions) -> Result<()> {
         let mode = mode_of(&self.folder.join(&self.family.index));
         for (name, text) in [(INTERIM_INDEX, &index.interim), (LAST_INDEX, &index.last)] {
-            write_file(&*options.disk, &self.work.join(name), text, mode, options.durable)?;
+            let path = self.work.join(name);
+            if text.is_empty() {
+                let missing = io::Error::new(io::ErrorKind::InvalidInput, "its text is missing");
+                return Err(Error::save(&path, None, "writing", missing));
+            }
+            write_file(&*options.disk, &path, text, mode, options.durable)?;
         }
-        Ok(Stamp::at(&self.work.join(LAST_INDEX)))
+        Ok(())
     }
 
-    /// Whether readers can still find only the old checkpoint.
+    /// Whether readers may find the new checkpoint.
     pub(super) fn is_committed(&self) -> bool {
         let journal = Journal::read(&self.work);
         journal.is_some_and(|journal| {
-            journal.progress(&self.folder, &self.work) != super::journal::Progress::NotCommitted
+            journal.progress(&self.folder, &self.work) != Progress::NotCommitted
         })
     }
 
-    /// Removes what was staged.
+    /// Removes what was staged, unless readers find it.
     pub(super) fn discard(&self, disk: &dyn Disk) {
-        // What cannot be removed now is removed by the next save.
-        let _ = remove_work_folder(disk, &self.work);
+        if !is_named_by_an_index(&self.folder, &self.work).unwrap_or(true) {
+            // What cannot be removed now is removed by the next save.
+            let _ = remove_work_folder(disk, &self.work, false);
+        }
+    }
+}
+
+/// Refuses to put a file where something else is. (A link is replaced.)
+fn check_replaceable(path: &Path) -> Result<()> {
+    let file_type = fs::symlink_metadata(path).map(|metadata| metadata.file_type());
+    match file_type.ok().filter(|kind| !kind.is_symlink()).and_then(kind_of) {
+        Some(kind) => Err(Error::NotAFile { path: path.to_owned(), kind }),
+        None => Ok(()),
     }
 }
 
 /// What is there of the family.
 fn list(folder: &Path, family: &Family) -> Result<Existing> {
     let failed = |error| Error::save(folder, None, "listing", error);
-    let single = family.single();
-    let mut existing = Existing::default();
+    let (single, index) = (family.single(), folder.join(&family.index));
+    let mut existing =
+        Existing { index_names_single: names(&index, &single), ..Existing::default() };
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let Some(stamp) = Stamp::at(&path) else { continue };
         if path.is_dir() {
-            if super::family::unmarked(name) == Some(&*family.prefix) {
+            if unmarked(name).is_some() && points_into(&index, &path) {
                 existing.work_folders.push(name.to_owned());
             }
         } else if name == single {
@@ -150,4 +175,9 @@ fn list(folder: &Path, family: &Family) -> Result<Existing> {
     existing.shards.sort();
     existing.work_folders.sort();
     Ok(existing)
+}
+
+/// Whether an index names a file.
+fn names(index: &Path, file: &str) -> bool {
+    Index::read(index).is_ok_and(|index| index.shards.contains(file))
 }

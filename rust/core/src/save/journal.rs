@@ -1,5 +1,6 @@
 //! [`Journal`]: what a save was about to do, written down in its work folder before it does it.
 
+use super::commit::remove_if_there;
 use super::disk::{Disk, write_all};
 use super::stamp::Stamp;
 use super::steps::{Plan, Step};
@@ -8,7 +9,7 @@ use crate::index::Index;
 use crate::sys::source::Source;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 const JOURNAL: &str = "journal.json";
 
@@ -21,6 +22,8 @@ pub(super) struct Journal {
     pub(super) index_before: Option<Stamp>,
     /// What the index is after it was replaced for the last time.
     pub(super) last_index: Option<Stamp>,
+    /// Whether the save waits for the disk.
+    pub(super) durable: bool,
     pub(super) plan: Plan,
 }
 
@@ -37,17 +40,28 @@ pub(super) enum Progress {
 
 impl Journal {
     /// Writes the journal, whole or not at all.
-    pub(super) fn write(&self, disk: &dyn Disk, work: &Path, durable: bool) -> Result<()> {
+    pub(super) fn write(&self, disk: &dyn Disk, work: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).expect("plain data, written to memory");
         let (path, draft) = (work.join(JOURNAL), work.join("journal.draft"));
-        write_file(disk, &draft, &text, None, durable)?;
+        write_file(disk, &draft, &text, None, self.durable)?;
         let failed = |source| Error::save(&path, None, "writing the journal", source);
         disk.rename(&draft, &path).map_err(failed)
     }
 
-    /// Reads the journal of a work folder; `None` when there is none, or none that was finished.
+    /// Reads the journal of a work folder; `None` when there is none, or none that a save wrote:
+    /// a folder may come from anywhere, and no journal may reach out of it.
     pub(super) fn read(work: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(work.join(JOURNAL)).ok()?).ok()
+        let journal: Self = serde_json::from_slice(&fs::read(work.join(JOURNAL)).ok()?).ok()?;
+        let mut names = journal.plan.steps.iter().flat_map(Step::names).chain([&*journal.index]);
+        let are_file_names = names.all(is_file_name);
+        drop(names);
+        are_file_names.then_some(journal)
+    }
+
+    /// Removes the journal of a work folder: then there is nothing to go on with.
+    pub(super) fn remove(disk: &dyn Disk, work: &Path) -> Result<()> {
+        let path = work.join(JOURNAL);
+        remove_if_there(disk, &path).map_err(|error| Error::save(&path, None, "removing", error))
     }
 
     /// Judges by what is in the folder.
@@ -58,19 +72,28 @@ impl Journal {
             return Progress::NotCommitted;
         }
         let index = folder.join(&self.index);
-        let now = Stamp::at(&index);
-        let ours = match now {
-            None => self.index_before.is_none() || self.removes_index(),
-            now => now == self.index_before || now == self.last_index || points_into(&index, work),
+        let ours = match Stamp::at(&index) {
+            None => !self.leaves_an_index(),
+            now if now == self.last_index || points_into(&index, work) => true,
+            now => now == self.index_before && !self.begins_with_index(),
         };
         if ours { Progress::Committed } else { Progress::Superseded }
     }
 
-    fn removes_index(&self) -> bool {
-        let removes =
-            |step: &Step| matches!(step, Step::Remove { name, .. } if *name == self.index);
-        self.plan.steps.iter().any(removes)
+    fn begins_with_index(&self) -> bool {
+        matches!(self.plan.steps.first(), Some(Step::Move { to, .. }) if *to == self.index)
     }
+
+    fn leaves_an_index(&self) -> bool {
+        let is_about_index = |step: &&Step| step.names().contains(&&*self.index);
+        matches!(self.plan.steps.iter().rfind(is_about_index), Some(Step::Move { .. }))
+    }
+}
+
+/// Whether a name is one of a file right in a folder.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
 }
 
 /// Whether an index names a file in the work folder.

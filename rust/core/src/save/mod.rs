@@ -68,7 +68,8 @@ impl Default for SaveOptions {
     }
 }
 
-/// The text of an index, twice.
+/// The text of an index, twice. A save of a folder needs both, of however many files: where the old
+/// checkpoint has an index, a single file too is made visible by one.
 #[derive(Clone, Debug, Default)]
 pub struct IndexTexts {
     /// Files named as `{work folder}/{name}`; see [`Save::work_name`].

@@ -1,6 +1,6 @@
 //! What a crash left in a folder: unfinished saves are undone, committed ones completed.
 
-use super::commit::{Commit, remove_work_folder};
+use super::commit::{Commit, Ending, remove_work_folder};
 use super::disk::Disk;
 use super::family::unmarked;
 use super::journal::{Journal, Progress, points_into};
@@ -15,7 +15,8 @@ use std::time::Duration;
 /// What was done about something that was left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A save that no reader had seen was removed.
+    /// What no reader could find was removed: a save before its commit, or what was left of one
+    /// to tidy up.
     Undone,
     /// A save that readers could see was carried to its end.
     Completed,
@@ -52,10 +53,12 @@ pub(super) fn recover_locked(disk: &dyn Disk, folder: &Path) -> Result<Vec<Recov
     let mut recovered = Vec::new();
     for name in leftovers(folder)? {
         let path = folder.join(&name);
-        let outcome = if path.is_dir() {
+        // A link by such a name is nobody's leftover, and leads who knows where.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let outcome = if metadata.is_dir() {
             recover_work_folder(disk, folder, &path)?
         } else {
-            remove_abandoned(disk, &path)?.then_some(Outcome::Undone)
+            (metadata.is_file() && remove_abandoned(disk, &path)?).then_some(Outcome::Undone)
         };
         recovered.extend(outcome.map(|outcome| Recovered { name, outcome }));
     }
@@ -74,36 +77,61 @@ fn leftovers(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `None` when the folder is where the checkpoint lives, and has to stay.
+/// `None` when the folder has to stay: readers find part of a checkpoint in it.
 fn recover_work_folder(disk: &dyn Disk, folder: &Path, work: &Path) -> Result<Option<Outcome>> {
     let Some(journal) = Journal::read(work) else {
-        return remove_work_folder(disk, work).map(|()| Some(Outcome::Undone));
+        return remove_unless_named(disk, folder, work, false, Outcome::Undone);
     };
-    match journal.progress(folder, work) {
-        Progress::NotCommitted => remove_work_folder(disk, work).map(|()| Some(Outcome::Undone)),
-        Progress::Superseded => remove_work_folder(disk, work).map(|()| Some(Outcome::Superseded)),
-        Progress::Committed => complete(disk, folder, work, &journal),
-    }
+    let durable = journal.durable;
+    let removed_as = match journal.progress(folder, work) {
+        Progress::NotCommitted => Outcome::Undone,
+        Progress::Superseded => Outcome::Superseded,
+        Progress::Committed => {
+            let commit = Commit { disk, folder, work, durable, resumed: true };
+            if commit.run(&journal.plan)? == Ending::Done {
+                return Ok(Some(Outcome::Completed));
+            }
+            Outcome::Superseded
+        }
+    };
+    remove_unless_named(disk, folder, work, durable, removed_as)
 }
 
-fn complete(
+fn remove_unless_named(
     disk: &dyn Disk,
     folder: &Path,
     work: &Path,
-    journal: &Journal,
+    durable: bool,
+    removed_as: Outcome,
 ) -> Result<Option<Outcome>> {
-    if journal.plan.keep_work_folder && !points_into(&folder.join(&journal.index), work) {
-        return remove_work_folder(disk, work).map(|()| Some(Outcome::Superseded));
+    if is_named_by_an_index(folder, work)? {
+        return Ok(None);
     }
-    Commit { disk, folder, work, durable: true }.run(&journal.plan)?;
-    Ok((!journal.plan.keep_work_folder).then_some(Outcome::Completed))
+    remove_work_folder(disk, work, durable).map(|()| Some(removed_as))
 }
 
-/// Removes a temporary file unless a living save holds it.
+/// Whether any index in the folder, of whatever name, points into a work folder.
+pub(super) fn is_named_by_an_index(folder: &Path, work: &Path) -> Result<bool> {
+    let failed = |error| Error::save(folder, None, "listing", error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|ending| ending == "json") && points_into(&path, work) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes a temporary file unless a living save holds it, or another user's, who will.
 pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let failed = |error| Error::save(path, None, "removing", error);
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied]
+                .contains(&error.kind()) =>
+        {
+            return Ok(false);
+        }
         file => file.map_err(failed)?,
     };
     if file.try_lock().is_err() || !is_at(&file, path) {

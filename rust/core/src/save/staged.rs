@@ -6,8 +6,8 @@ use crate::header::{Header, Metadata};
 use crate::sys::source::Source;
 use serde_json::{Map, Value};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Key of the metadata entry with the checksums: a JSON map of tensor name → CRC-32C of its bytes,
@@ -18,7 +18,12 @@ pub const CHECKSUM_KEY: &str = "windlass.crc32c";
 #[derive(Clone, Debug)]
 pub enum Contents {
     /// Tensors, which [`Save::write`](super::Save::write) brings.
-    Tensors(Header),
+    Tensors {
+        /// Where each of them goes.
+        header: Header,
+        /// Whether the metadata is to get a checksum for each.
+        checksums: bool,
+    },
     /// About so many bytes that the caller writes to the staged path.
     Foreign {
         /// For the check of free space.
@@ -36,19 +41,21 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A file of tensors. With `checksums`, room is kept for one per tensor.
+    /// A file of tensors. With `checksums`, room is kept for one per tensor; without, those that
+    /// the metadata brings along from another file are left out.
     ///
     /// # Errors
     /// [`FormatError::HeaderTooLarge`] when there is none.
     pub fn of_tensors(name: String, header: Header, checksums: bool) -> Result<Self, FormatError> {
-        let header = if checksums { with_checksums(header, |_| 0)? } else { header };
-        Ok(Self { name, contents: Contents::Tensors(header) })
+        let header =
+            if checksums { with_checksums(header, |_| 0)? } else { without_checksums(header)? };
+        Ok(Self { name, contents: Contents::Tensors { header, checksums } })
     }
 
     /// Size in bytes.
     pub(super) fn len(&self) -> u64 {
         match &self.contents {
-            Contents::Tensors(header) => header.data_start.saturating_add(header.data_len()),
+            Contents::Tensors { header, .. } => header.data_start.saturating_add(header.data_len()),
             Contents::Foreign { len } => *len,
         }
     }
@@ -69,8 +76,8 @@ pub(super) struct Staged {
     pub(super) path: PathBuf,
     pub(super) file: File,
     pub(super) contents: Contents,
-    checksums: bool,
-    written: AtomicU64,
+    /// Ranges of the file that were written, in no order.
+    written: Mutex<Vec<Range<u64>>>,
     crcs: Mutex<Vec<PartCrc>>,
 }
 
@@ -82,42 +89,43 @@ impl Staged {
         new: NewFile,
         mode: Option<u32>,
     ) -> Result<Self> {
-        let failed = |action| {
-            let path = path.clone();
-            move |source| Error::save(&path, None, action, source)
-        };
-        let file = disk.create_file(&path, mode).map_err(failed("creating"))?;
-        let checksums = match &new.contents {
-            Contents::Tensors(header) => {
-                let len = new.len();
-                // The caller does not know this file yet: nobody else would remove it.
-                if let Err(error) = disk.allocate(&file, len) {
-                    let _ = disk.remove_file(&path);
-                    return Err(failed("reserving room")(error));
-                }
-                let metadata = header.metadata.as_ref();
-                metadata.is_some_and(|metadata| metadata.contains_key(CHECKSUM_KEY))
-            }
-            Contents::Foreign { .. } => false,
-        };
-        let (written, crcs) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        Ok(Self { path, file, contents: new.contents, checksums, written, crcs })
+        let failed = |error| Error::save(&path, None, "creating", error);
+        let file = disk.create_file(&path, mode).map_err(failed)?;
+        Self::of(disk, path, file, new)
+    }
+
+    /// Gives a file that was just made its final size.
+    pub(super) fn of(disk: &dyn Disk, path: PathBuf, file: File, new: NewFile) -> Result<Self> {
+        let len = new.len();
+        if let Contents::Tensors { .. } = new.contents
+            && let Err(error) = disk.allocate(&file, len)
+        {
+            // The caller does not know this file yet: nobody else would remove it.
+            let _ = disk.remove_file(&path);
+            return Err(Error::save(&path, None, "reserving room", error));
+        }
+        let (written, crcs) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        Ok(Self { path, file, contents: new.contents, written, crcs })
     }
 
     /// The header of a file of tensors.
     pub(super) fn header(&self) -> Option<&Header> {
         match &self.contents {
-            Contents::Tensors(header) => Some(header),
+            Contents::Tensors { header, .. } => Some(header),
             Contents::Foreign { .. } => None,
         }
     }
 
-    /// Takes note of bytes that are in the file.
-    pub(super) fn note(&self, tensor: usize, start: u64, source: &Source<'_>) {
-        let len = source.len() as u64;
-        self.written.fetch_add(len, Ordering::Relaxed);
-        if self.checksums {
-            let part = PartCrc { tensor, start, len, crc: source.crc32c() };
+    /// Takes note of a range that is in the file.
+    pub(super) fn note_range(&self, start: u64, len: u64) {
+        let range = start..start.saturating_add(len);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+    }
+
+    /// Takes note of part of a tensor that is in the file.
+    pub(super) fn note_part(&self, tensor: usize, start: u64, source: &Source<'_>) {
+        if let Contents::Tensors { checksums: true, .. } = self.contents {
+            let part = PartCrc { tensor, start, len: source.len() as u64, crc: source.crc32c() };
             self.crcs.lock().unwrap_or_else(PoisonError::into_inner).push(part);
         }
     }
@@ -125,12 +133,9 @@ impl Staged {
     /// Writes the header, and waits for the disk if asked.
     pub(super) fn finish(&self, disk: &dyn Disk, durable: bool) -> Result<()> {
         let failed = |action| move |source| Error::save(&self.path, None, action, source);
-        if let Contents::Tensors(header) = &self.contents {
-            let (expected, found) = (header.data_len(), self.written.load(Ordering::Relaxed));
-            if expected != found {
-                return Err(Error::Incomplete { path: self.path.clone(), expected, found });
-            }
-            let bytes = self.final_header(header)?.encode();
+        if let Contents::Tensors { header, checksums } = &self.contents {
+            self.check_complete(header.data_len())?;
+            let bytes = if *checksums { self.checked(header)?.encode() } else { header.encode() };
             let source = Source::from_slice(&bytes);
             write_all(disk, &self.file, 0, vec![source]).map_err(failed("writing the header"))?;
         }
@@ -140,10 +145,26 @@ impl Staged {
         Ok(())
     }
 
-    fn final_header(&self, header: &Header) -> Result<Header> {
-        if !self.checksums {
-            return Ok(header.clone());
+    /// Every byte has to be written once: of a range that is written twice, nobody could say what
+    /// is in it, nor give its checksum.
+    fn check_complete(&self, expected: u64) -> Result<()> {
+        let mut ranges = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ranges.sort_unstable_by_key(|range| range.start);
+        let (mut found, mut repeated, mut end) = (0, 0, 0);
+        for range in ranges {
+            found += range.end - range.start;
+            repeated += range.end.min(end).saturating_sub(range.start);
+            end = range.end.max(end);
         }
+        if found == expected && repeated == 0 {
+            return Ok(());
+        }
+        let found = if found > expected { found } else { found - repeated };
+        Err(Error::Incomplete { path: self.path.clone(), expected, found })
+    }
+
+    /// The header with the checksums of what was written.
+    fn checked(&self, header: &Header) -> Result<Header> {
         let crcs = self.tensor_crcs(header.tensors.len());
         with_checksums(header.clone(), |tensor| crcs[tensor])
             .map_err(|source| Error::Format { path: self.path.clone(), source })
@@ -160,6 +181,11 @@ impl Staged {
         }
         crcs
     }
+}
+
+fn without_checksums(mut header: Header) -> Result<Header, FormatError> {
+    let found = header.metadata.as_mut().and_then(|metadata| metadata.shift_remove(CHECKSUM_KEY));
+    if found.is_some() { header.with_data_start() } else { Ok(header) }
 }
 
 /// The header with a checksum for every tensor; its length does not depend on their values.

@@ -135,8 +135,9 @@ impl Writing<'_> {
         let sources = task.parts.iter().map(|part| part.source).collect();
         write_all(self.disk, &staged.file, task.offset, sources)
             .map_err(|error| self.failed(task, "writing", error))?;
+        staged.note_range(task.offset, task.len as u64);
         for part in &task.parts {
-            staged.note(part.tensor, part.start, &part.source);
+            staged.note_part(part.tensor, part.start, &part.source);
         }
         if self.durable {
             self.disk

@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of these")]
 
+pub(crate) mod faulty_disk;
+pub(crate) mod saving;
+pub(crate) mod scenes;
+pub(crate) mod seen;
+
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
