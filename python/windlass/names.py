@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from windlass.errors import InvalidName
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     """Return metadata as a dict of its own.
 
     Raises:
-        InvalidName: a key or value is not text, or not text that UTF-8 can hold.
+        InvalidName: it is no mapping; a key or value is not text, or not text that UTF-8 can hold.
     """
     if metadata is None:
         return None
+    if not isinstance(metadata, Mapping):
+        message = f"metadata: expected a mapping of text, found {type(metadata).__name__}"
+        raise InvalidName(message)
     for key, value in metadata.items():
         for text in (key, value):
             _check_text(f"metadata `{key}`", text)

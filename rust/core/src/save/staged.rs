@@ -36,12 +36,14 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A file of tensors. With `checksums`, room is kept for one per tensor.
+    /// A file of tensors. With `checksums`, room is kept for one per tensor; without, those of
+    /// another file are not taken over from its metadata.
     ///
     /// # Errors
     /// [`FormatError::HeaderTooLarge`] when there is none.
     pub fn of_tensors(name: String, header: Header, checksums: bool) -> Result<Self, FormatError> {
-        let header = if checksums { with_checksums(header, |_| 0)? } else { header };
+        let header =
+            if checksums { with_checksums(header, |_| 0)? } else { without_checksums(header)? };
         Ok(Self { name, contents: Contents::Tensors(header) })
     }
 
@@ -171,6 +173,11 @@ fn with_checksums(mut header: Header, crc: impl Fn(usize) -> u32) -> Result<Head
     metadata.sort_keys();
     header.metadata = Some(metadata);
     header.with_data_start()
+}
+
+fn without_checksums(mut header: Header) -> Result<Header, FormatError> {
+    let stale = header.metadata.as_mut().and_then(|metadata| metadata.shift_remove(CHECKSUM_KEY));
+    if stale.is_some() { header.with_data_start() } else { Ok(header) }
 }
 
 /// Last part of a path, as text.
