@@ -20,20 +20,30 @@ def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
         raise InvalidName(message)
     for key, value in metadata.items():
         for text in (key, value):
-            _check_text(f"metadata `{key}`", text)
+            check_text(f"metadata `{key}`", text)
     return dict(metadata)
 
 
 def check_name(name: object) -> None:
-    """Raise for a tensor's name that is not text.
+    """Raise for a name that no tensor of a safetensors file can have.
+
+    Raises:
+        InvalidName: it is not text, or not text that UTF-8 can hold; it is empty, holds a NUL, or
+            is `__metadata__`.
+    """
+    check_text(f"tensor `{name}`", name)
+    if not name or name == "__metadata__" or "\0" in str(name):
+        reason = "is empty" if not name else "holds a NUL" if "\0" in str(name) else "is reserved"
+        message = f"tensor `{name}`: the name {reason}"
+        raise InvalidName(message)
+
+
+def check_text(what: str, text: object) -> None:
+    """Raise for what is not text.
 
     Raises:
         InvalidName: it is something else, or not text that UTF-8 can hold.
     """
-    _check_text(f"tensor `{name}`", name)
-
-
-def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str):
         message = f"{what}: expected text, found {type(text).__name__}"
         raise InvalidName(message)

@@ -8,7 +8,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from windlass.errors import SaveFailed, UnsupportedTensor
-from windlass.names import check_name
+from windlass.names import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ def pickled_values(named: Iterable[tuple[str, object]]) -> dict[str, torch.Tenso
     """
     values: dict[str, torch.Tensor] = {}
     for name, value in named:
-        check_name(name)
+        check_text(f"tensor `{name}`", name)
         if not isinstance(value, torch.Tensor) or is_lazy(value) or value.is_meta:
             found = (
                 "one without values" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -39,6 +39,7 @@ impl FolderTarget {
         let lock = FolderLock::acquire(folder, options.lock_timeout, control)?;
         recover_locked(disk, folder)?;
         let existing = list(folder, &family)?;
+        refuse_folders(folder, &family, &files)?;
         check_space(folder, files.iter().map(NewFile::len).sum())?;
         let work = folder.join(family.work_folder(options.token));
         disk.create_folder(&work).map_err(|error| Error::save(&work, None, "creating", error))?;
@@ -124,6 +125,18 @@ impl FolderTarget {
         // What cannot be removed now is removed by the next save.
         let _ = remove_work_folder(disk, &self.work);
     }
+}
+
+/// Refuses folders (not links to folders) where files of the checkpoint have to go.
+fn refuse_folders(folder: &Path, family: &Family, files: &[NewFile]) -> Result<()> {
+    let single = family.single();
+    let names = files.iter().map(|file| &*file.name).chain([&*single, &*family.index]);
+    for path in names.map(|name| folder.join(name)) {
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(Error::NotAFile { path, kind: "folder" });
+        }
+    }
+    Ok(())
 }
 
 /// What is there of the family.
