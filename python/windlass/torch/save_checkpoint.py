@@ -30,7 +30,7 @@ from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
 from windlass.torch.split import split_torch_state_dict_into_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from windlass.types import PathLike, Progress
 
@@ -44,13 +44,17 @@ NewFile: TypeAlias = tuple[
 
 
 class Settings(NamedTuple):
-    """How a checkpoint is written; see `save_torch_state_dict`."""
+    """How a checkpoint is written; see `save_torch_state_dict`.
+
+    `poll` is called while there is nothing to tell `progress`; what it raises ends the save.
+    """
 
     durable: bool
     checksums: bool
     threads: int | None
     progress: Progress
     lock_timeout: float
+    poll: Callable[[int], object] | None = None
 
 
 def save_torch_state_dict(
@@ -297,6 +301,8 @@ def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: P
     try:
         for number, names in enumerate(shards.values()):
             write_pickle({name: values[name] for name in names}, saving.staged_path(number))
+            if settings.poll is not None:
+                settings.poll(0)
         saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
     finally:
         saving.discard()
@@ -316,6 +322,7 @@ def _begin(
         files,
         durable=settings.durable,
         lock_timeout=settings.lock_timeout,
+        poll=settings.poll,
     )
 
 
