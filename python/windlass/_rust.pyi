@@ -203,10 +203,12 @@ class Save:
         *,
         durable: bool,
         lock_timeout: float,
+        poll: Callable[[int], object] | None = None,
     ) -> Save:
         """Begin to replace the checkpoint of a family: `(prefix, suffix, name of the index)`.
 
-        Waits for another save in the folder, `lock_timeout` seconds at most.
+        Waits for another save in the folder, `lock_timeout` seconds at most; meanwhile `poll` is
+        called, and what it raises ends the wait.
         """
 
     def staged_path(self, file: int) -> str:

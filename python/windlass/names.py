@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from windlass.errors import InvalidName
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     """Return metadata as a dict of its own.
 
     Raises:
-        InvalidName: a key or value is not text, or not text that UTF-8 can hold.
+        InvalidName: it is no mapping; a key or value is not text, or not text that UTF-8 can hold.
     """
     if metadata is None:
         return None
+    if not isinstance(metadata, Mapping):
+        message = f"metadata: expected a mapping of text, found {type(metadata).__name__}"
+        raise InvalidName(message)
     for key, value in metadata.items():
         for text in (key, value):
-            _check_text(f"metadata `{key}`", text)
+            check_text(f"metadata `{key}`", text)
     return dict(metadata)
 
 
 def check_name(name: object) -> None:
-    """Raise for a tensor's name that is not text.
+    """Raise for a name that no tensor of a safetensors file can have.
+
+    Raises:
+        InvalidName: it is not text, or not text that UTF-8 can hold; it is empty, holds a NUL, or
+            is `__metadata__`.
+    """
+    check_text(f"tensor `{name}`", name)
+    if not name or name == "__metadata__" or "\0" in str(name):
+        reason = "is empty" if not name else "holds a NUL" if "\0" in str(name) else "is reserved"
+        message = f"tensor `{name}`: the name {reason}"
+        raise InvalidName(message)
+
+
+def check_text(what: str, text: object) -> None:
+    """Raise for what is not text.
 
     Raises:
         InvalidName: it is something else, or not text that UTF-8 can hold.
     """
-    _check_text(f"tensor `{name}`", name)
-
-
-def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str):
         message = f"{what}: expected text, found {type(text).__name__}"
         raise InvalidName(message)

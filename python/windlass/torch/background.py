@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import threading
+import traceback
 import weakref
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,12 @@ _last: weakref.WeakValueDictionary[str, SaveHandle] = weakref.WeakValueDictionar
 
 
 class _State:
-    """What became of a save, and whether anybody has asked."""
+    """What became of a save."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.cancelled = False
         self.error: BaseException | None = None
-        self.asked = False
 
 
 class SaveHandle:
@@ -47,13 +47,16 @@ class SaveHandle:
     def __init__(self, prepared: Prepared | None, folder: str, before: SaveHandle | None) -> None:
         self._state = _State(folder)
         if prepared is not None:
-            settings = prepared.settings
-            progress = _cancellable(settings.progress, self._state)
-            prepared = prepared._replace(settings=settings._replace(progress=progress))
+            settings, state = prepared.settings, self._state
+            settings = settings._replace(
+                progress=_cancellable(settings.progress, state),
+                poll=lambda _: _refuse_cancelled(state),
+            )
+            prepared = prepared._replace(settings=settings)
         self._thread = threading.Thread(
             target=_run, args=(self, prepared, before), name="windlass save"
         )
-        weakref.finalize(self, _complain, self._state)
+        self._complaint = weakref.finalize(self, _complain, self._state)
         self._thread.start()
 
     def done(self) -> bool:
@@ -84,7 +87,7 @@ class SaveHandle:
         if self._thread.is_alive():
             message = f"the save to `{self._state.folder}` has not ended within {timeout} s"
             raise TimeoutError(message)
-        self._state.asked = True
+        self._complaint.detach()  # It would keep the error, and with it the frames of the caller.
         if self._state.error is not None:
             raise self._state.error
 
@@ -134,7 +137,16 @@ def save_async(
 
 def _run(handle: SaveHandle, prepared: Prepared | None, before: SaveHandle | None) -> None:
     """Save, after the save that was begun before; holds on to the handle until it is done."""
-    state = handle._state
+    error = handle._state.error = _attempt(handle._state, prepared, before)
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
+    # The error holds on to this frame, which would hold on to the handle and the copied tensors.
+    del handle, prepared, before
+
+
+def _attempt(
+    state: _State, prepared: Prepared | None, before: SaveHandle | None
+) -> BaseException | None:
     try:
         if before is not None:
             before._thread.join()
@@ -142,7 +154,8 @@ def _run(handle: SaveHandle, prepared: Prepared | None, before: SaveHandle | Non
         if prepared is not None:
             prepared.write(state.folder)
     except BaseException as error:  # noqa: BLE001  (handed to whoever asks for the result)
-        state.error = error
+        return error
+    return None
 
 
 def _refuse_cancelled(state: _State) -> None:
@@ -151,7 +164,7 @@ def _refuse_cancelled(state: _State) -> None:
 
 
 def _complain(state: _State) -> None:
-    if state.error is not None and not state.asked:
+    if state.error is not None and not isinstance(state.error, CancelledError):
         logger.error(
             "the save to `%s` failed, and nobody asked for its result",
             state.folder,
@@ -161,9 +174,9 @@ def _complain(state: _State) -> None:
 
 def _cancellable(progress: Progress, state: _State) -> Callable[[int, int], object]:
     def tell(done: int, total: int) -> None:
-        _refuse_cancelled(state)
         if callable(progress):
             progress(done, total)
+        _refuse_cancelled(state)
 
     return tell
 
@@ -196,7 +209,11 @@ def _spare_bytes() -> int | None:
 
 def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
     if isinstance(prepared.contents, dict):
-        return copy.deepcopy(prepared.contents)  # Keeps ties.
+        leaves = {
+            name: value if value.is_leaf else value.detach()
+            for name, value in prepared.contents.items()
+        }
+        return copy.deepcopy(leaves)  # Keeps ties.
     return [one._replace(tensor=_copy_tensor(one)) for one in prepared.contents]
 
 

@@ -73,3 +73,25 @@ def header_shape(name: str, dtype: str, shape: tuple[int, ...]) -> tuple[int, ..
         message = f"tensor `{name}`: a single element of torch holds {per_element} of {dtype}"
         raise UnsupportedTensor(message)
     return (*shape[:-1], shape[-1] * per_element)
+
+
+def can_cast(dtype: torch.dtype) -> bool:
+    """Whether a save casts tensors of this dtype: floating-point ones, but not packed ones."""
+    return dtype.is_floating_point and HEADER_DTYPES.get(dtype) not in _PACKED
+
+
+def check_cast(dtype: torch.dtype | None) -> None:
+    """Raise for a dtype that floating-point tensors cannot be cast to on their way into a file.
+
+    Raises:
+        TypeError: it is no dtype of torch.
+        ValueError: it is no floating-point dtype of the format, or a packed one.
+    """
+    if dtype is None:
+        return
+    if not isinstance(dtype, torch.dtype):
+        message = f"dtype should be a torch.dtype, found {dtype!r}"
+        raise TypeError(message)
+    if dtype not in HEADER_DTYPES or not can_cast(dtype):
+        message = f"dtype should be one that floating-point tensors can be cast to, found {dtype}"
+        raise ValueError(message)

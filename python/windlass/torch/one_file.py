@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from windlass import _rust
+from windlass.errors import InvalidName, UnsupportedTensor
 from windlass.names import check_metadata, check_name
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.torch.dtypes import can_cast, check_cast
 from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from windlass.types import PathLike, Progress
 
 
@@ -66,9 +67,10 @@ def save_file(
         torch.Size([2, 3])
     """
     check_keep("hub", on_overlap)
+    check_cast(dtype)
     check_options(threads=threads)
     with paused_gc():
-        plain = plain_tensors(tensors)
+        plain = plain_tensors(named_values(tensors))
         if on_overlap == "error":
             refuse_shared(plain)
         placed = [
@@ -95,7 +97,7 @@ def save(
         tensor([1., 1.])
     """
     check_keep("hub", on_overlap)
-    plain = plain_tensors(tensors)
+    plain = plain_tensors(named_values(tensors))
     if on_overlap == "error":
         refuse_shared(plain)
     placed = {name: Placed(0, name, one, one.dtype) for name, one in plain.items()}
@@ -167,7 +169,7 @@ def save_model(
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
     check_keep(keep, on_overlap)
-    state = plain_tensors(model.state_dict())
+    state = plain_tensors(without_texts(model.state_dict()))
     stored, dropped = deduplicate(state, keep=keep, discard=(), on_overlap=on_overlap)
     save_file(
         stored,
@@ -182,22 +184,43 @@ def save_model(
     )
 
 
-def plain_tensors(tensors: Mapping[str, object]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a state dict, as plain ones; text (as bitsandbytes has it) is left out.
+def named_values(tensors: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    """Return the names and values of a mapping.
 
     Raises:
-        InvalidName: a name that is not text.
+        UnsupportedTensor: it is none.
+    """
+    if not isinstance(tensors, Mapping):
+        message = f"expected a mapping of names to tensors, found {type(tensors).__name__}"
+        raise UnsupportedTensor(message)
+    return tensors.items()
+
+
+def without_texts(state_dict: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    """Return the names and values of a state dict, less the texts that bitsandbytes has in it."""
+    return (pair for pair in named_values(state_dict) if not isinstance(pair[1], str))
+
+
+def plain_tensors(named: Iterable[tuple[str, object]]) -> dict[str, torch.Tensor]:
+    """Return tensors by name, as plain ones.
+
+    Raises:
+        InvalidName: a name that is not text, or that stands twice.
         UnsupportedTensor: a value that cannot be saved.
     """
-    for name in tensors:
+    plain: dict[str, torch.Tensor] = {}
+    for name, value in named:
         check_name(name)
-    values = ((name, value) for name, value in tensors.items() if not isinstance(value, str))
-    return {name: plain_tensor(name, value) for name, value in values}
+        if name in plain:
+            message = f"tensor `{name}`: the name stands twice"
+            raise InvalidName(message)
+        plain[name] = plain_tensor(name, value)
+    return plain
 
 
 def file_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
     """Return the dtype that a tensor gets in the file."""
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return dtype if dtype is not None and can_cast(tensor.dtype) else tensor.dtype
 
 
 def write_and_commit(

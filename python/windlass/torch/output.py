@@ -74,6 +74,8 @@ def plain_tensor(name: str, value: object) -> torch.Tensor:
     tensor = value.detach() if type(value) is torch.Tensor else _without_class(name, value)
     if tensor.dtype not in HEADER_DTYPES:
         raise UnsupportedTensor(_unsupported(name, f"{tensor.dtype}, unknown to the format"))
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        raise UnsupportedTensor(_unsupported(name, "one whose storage is freed"))
     return tensor
 
 
@@ -82,18 +84,19 @@ def _without_class(name: str, value: torch.Tensor) -> torch.Tensor:
     hollow = hasattr(value, "__tensor_flatten__")
     if not hollow:
         tensor = value.as_subclass(torch.Tensor).detach()
-        hollow = tensor.numel() > 0 and _address(tensor) == 0
+        hollow = tensor.numel() > 0 and not _has_memory(tensor)
     if hollow:
         kind = type(value).__name__
         raise UnsupportedTensor(_unsupported(name, f"a {kind}, whose values are elsewhere"))
     return tensor
 
 
-def _address(tensor: torch.Tensor) -> int:
+def _has_memory(tensor: torch.Tensor) -> bool:
     try:
-        return tensor.data_ptr()
-    except RuntimeError:  # Fake and functional tensors have none to give.
-        return 0
+        is_real = tensor.untyped_storage().device.type != "meta"  # That of a fake tensor is not.
+        return is_real and tensor.data_ptr() != 0
+    except (NotImplementedError, RuntimeError):  # Wrappers and functional tensors have none.
+        return False
 
 
 def _unsupported(name: str, found: str) -> str:

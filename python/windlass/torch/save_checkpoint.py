@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -9,20 +10,27 @@ import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import SaveFailed
+from windlass.errors import (
+    NoSpaceLeft,
+    SaveFailed,
+    SaveFolderNotFound,
+    SaveNotPermitted,
+)
 from windlass.index import encode_index
 from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
 from windlass.names import check_metadata
 from windlass.options import check_options
 from windlass.quiet import paused_gc
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
-from windlass.torch.one_file import file_dtype, plain_tensors, write_and_commit
+from windlass.torch.dtypes import check_cast
+from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
 from windlass.torch.output import Placed, new_tensor
+from windlass.torch.save_pickles import pickled_values, write_pickle
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
 from windlass.torch.split import split_torch_state_dict_into_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from windlass.types import PathLike, Progress
 
@@ -36,13 +44,17 @@ NewFile: TypeAlias = tuple[
 
 
 class Settings(NamedTuple):
-    """How a checkpoint is written; see `save_torch_state_dict`."""
+    """How a checkpoint is written; see `save_torch_state_dict`.
+
+    `poll` is called while there is nothing to tell `progress`; what it raises ends the save.
+    """
 
     durable: bool
     checksums: bool
     threads: int | None
     progress: Progress
     lock_timeout: float
+    poll: Callable[[int], object] | None = None
 
 
 def save_torch_state_dict(
@@ -87,11 +99,11 @@ def save_torch_state_dict(
         keep: which of several identical names is stored: `"hub"`, `"transformers"`, `"first"`, or
             names to prefer; see `windlass.torch.shared.deduplicate`.
         on_overlap: names that share memory without being identical: `"store"` each in full, and
-            say so in the log, or `"error"`.
-        dtype: cast floating-point tensors on the way.
+            say so in the log, or `"error"`. Pickles keep all sharing.
+        dtype: cast floating-point tensors on the way; not for pickles.
         durable: return only when everything is on the disk, in an order that a loss of power
             cannot break.
-        checksums: store a CRC-32C of every tensor, for `windlass.verify`.
+        checksums: store a CRC-32C of every tensor, for `windlass.verify`; not for pickles.
         threads: writer threads, 4 by default.
         progress: see `windlass.progress.track`.
         lock_timeout: seconds to wait for another save in the folder. A lock left by a dead process
@@ -176,20 +188,24 @@ def prepare(
     """Check and plan a save, as `save_torch_state_dict` describes it, without writing anything."""
     del force_contiguous
     check_keep(keep, on_overlap)
+    check_cast(dtype)
     check_options(threads=threads)
     settings = Settings(durable, checksums, threads, progress, lock_timeout)
     told = check_metadata(metadata) or {}
     pattern = filename_pattern or (SAFE_PATTERN if safe_serialization else PICKLE_PATTERN)
     family = pattern_family(pattern)
     if not safe_serialization:
-        values = dict(state_dict)
+        if dtype is not None or checksums or on_overlap != "store":
+            message = "dtype, checksums and on_overlap are for safetensors, not for pickles"
+            raise ValueError(message)
+        values = pickled_values(without_texts(state_dict))
         split = split_torch_state_dict_into_shards(
             values, filename_pattern=pattern, max_shard_size=max_shard_size
         )
         return Prepared(family, split, told, values, settings)
     with paused_gc():
         stored, dropped = deduplicate(
-            plain_tensors(state_dict),
+            plain_tensors(without_texts(state_dict)),
             keep=keep,
             discard=shared_tensors_to_discard or (),
             on_overlap=on_overlap,
@@ -284,7 +300,9 @@ def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: P
     saving = _begin(folder, family, [(name, None, None, False) for name in shards], settings)
     try:
         for number, names in enumerate(shards.values()):
-            torch.save({name: values[name] for name in names}, saving.staged_path(number))
+            write_pickle({name: values[name] for name in names}, saving.staged_path(number))
+            if settings.poll is not None:
+                settings.poll(0)
         saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
     finally:
         saving.discard()
@@ -296,19 +314,35 @@ def _begin(
     folder = os.fspath(folder)
     try:
         os.makedirs(folder, exist_ok=True)
-    except FileExistsError as error:
-        message = f"`{folder}`: expected a folder to save into, found something else"
-        raise SaveFailed(message) from error
     except OSError as error:
-        message = f"`{folder}`: the folder cannot be made: {error.strerror}"
-        raise SaveFailed(message) from error
+        raise _no_folder(folder, error) from error
     return _rust.Save.folder(
         folder,
         family,
         files,
         durable=settings.durable,
         lock_timeout=settings.lock_timeout,
+        poll=settings.poll,
     )
+
+
+def _no_folder(folder: str, error: OSError) -> SaveFailed:
+    """Return what to raise when a folder cannot be made."""
+    kinds: dict[int | None, type[SaveFailed]] = {
+        errno.EACCES: SaveNotPermitted,
+        errno.EPERM: SaveNotPermitted,
+        errno.ENOENT: SaveFolderNotFound,
+        errno.ENOSPC: NoSpaceLeft,
+        errno.EDQUOT: NoSpaceLeft,
+    }
+    kind, reason = kinds.get(error.errno, SaveFailed), error.strerror
+    if isinstance(error, FileExistsError) and os.path.islink(folder):
+        kind, reason = SaveFolderNotFound, f"it is a link to `{os.readlink(folder)}`"
+    elif isinstance(error, FileExistsError):
+        reason = "it is not a folder"
+    failure = kind(f"`{folder}`: the folder cannot be made: {reason}")
+    failure.errno, failure.filename = error.errno, folder
+    return failure
 
 
 def _indexes(

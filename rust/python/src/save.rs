@@ -37,7 +37,7 @@ impl PySave {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (folder, family, files, *, durable, lock_timeout))]
+    #[pyo3(signature = (folder, family, files, *, durable, lock_timeout, poll=None))]
     fn folder(
         py: Python<'_>,
         folder: PathBuf,
@@ -45,6 +45,7 @@ impl PySave {
         files: Vec<PyNewFile>,
         durable: bool,
         lock_timeout: f64,
+        poll: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (prefix, suffix, index) = family;
         let family = Family { prefix, suffix, index };
@@ -52,7 +53,7 @@ impl PySave {
         let lock_timeout = timeout(lock_timeout)?;
         let options = SaveOptions { durable, lock_timeout, ..SaveOptions::default() };
         let begin = |control: &_| Save::folder(&folder, family, files, options, control);
-        interruptible(py, None, begin).map(Self::of)
+        interruptible(py, poll.as_ref(), begin).map(Self::of)
     }
 
     fn staged_path(&self, file: usize) -> PyResult<PathBuf> {

@@ -42,7 +42,8 @@ impl FolderTarget {
         let lock = FolderLock::acquire(folder, options.lock_timeout, control)?;
         recover_locked(disk, folder)?;
         let existing = list(folder, &family)?;
-        for name in files.iter().map(|file| &file.name).chain([&family.index]) {
+        let single = family.single();
+        for name in files.iter().map(|file| &file.name).chain([&family.index, &single]) {
             check_replaceable(&folder.join(name))?;
         }
         check_space(folder, files.iter().map(NewFile::len).fold(0, u64::saturating_add))?;
