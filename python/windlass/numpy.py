@@ -173,6 +173,9 @@ def _new_tensor(name: str, array: NDArray[Any]) -> tuple[str, str, tuple[int, ..
     if not isinstance(array, np.ndarray):
         message = f"tensor `{name}`: expected a numpy array, found {type(array).__name__}"
         raise UnsupportedTensor(message)
+    if isinstance(array, np.ma.MaskedArray):
+        message = f"tensor `{name}`: expected an array of values, found a masked one"
+        raise UnsupportedTensor(message)
     dtype = array.dtype.newbyteorder("<")
     known = {np.dtype(own): header for header, own in _NUMPY_DTYPES.items()}
     added = {own: header for header, own in _ML_DTYPES.items()}

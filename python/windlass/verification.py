@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from windlass import _rust
-from windlass.errors import CheckpointError, ChecksumMismatch
+from windlass.errors import CheckpointError, CheckpointNotFound, ChecksumMismatch
 from windlass.layout import find_safetensors
 from windlass.options import check_options
 from windlass.progress import track
@@ -64,6 +64,9 @@ def verify(
     """
     check_options(threads=threads)
     file = find_safetensors(path)
+    if not os.path.lexists(file.path):
+        message = f"`{file.path}`: no such file or folder"
+        raise CheckpointNotFound(message)
     listed = _read_index(file)
     if isinstance(listed, Finding):
         return [listed]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
+import windlass
 from hypothesis import strategies as st
 
 from builders.bits import random_tensor, same_bits
+from builders.sharded import SAFE_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,6 +104,17 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def file_names(folder: Path) -> list[str]:
     """Return the names in a folder, in order."""
     return sorted(path.name for path in Path(folder).iterdir())
+
+
+def load_folder(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of the safetensors checkpoint in a folder."""
+    index = Path(folder, SAFE_INDEX)
+    if not index.exists():
+        return windlass.load_file(Path(folder, "model.safetensors"))
+    weight_map = json.loads(index.read_text())["weight_map"]
+    files = {name: windlass.load_file(Path(folder, name)) for name in {*weight_map.values()}}
+    assert sum(map(len, files.values())) == len(weight_map)
+    return {tensor: files[name][tensor] for tensor, name in weight_map.items()}
 
 
 def metadata_of(path: Path) -> dict[str, str]:
