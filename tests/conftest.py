@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from builders.loaders import Loaders
+    from builders.saver import Saver
 
 settings.register_profile(
     "default",
@@ -55,6 +57,24 @@ def no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", _refuse_outside(socket.socket.connect))
         patch.setattr(socket.socket, "connect_ex", _refuse_outside(socket.socket.connect_ex))
         yield
+
+
+@pytest.fixture(scope="session")
+def loaders() -> Loaders:
+    """Return windlass, the hub and transformers as loaders of one tiny model."""
+    from builders.loaders import Loaders
+
+    return Loaders()
+
+
+@pytest.fixture(scope="session")
+def saver(loaders: Loaders) -> Iterator[Saver]:
+    """Return a process that saves checkpoints of that model."""
+    from builders.saver import Saver
+
+    saver = Saver(loaders.shapes)
+    yield saver
+    saver.close()
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from windlass import _rust
 from windlass.layout import find_safetensors
+from windlass.opening import open_found
 
 if TYPE_CHECKING:
+    from windlass.layout import CheckpointFile
     from windlass.types import PathLike
 
 
@@ -71,11 +73,12 @@ class Checkpoint(Mapping[str, TensorInfo]):
     """
 
     def __init__(self, path: PathLike, *, strict_format: bool = False) -> None:
-        file = find_safetensors(path)
-        opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
-        self._table = opener(file.path, strict_format)
+        def open_table(file: CheckpointFile) -> tuple[_rust.Checkpoint, str]:
+            opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
+            return opener(file.path, strict_format), file.path
+
+        self._table, self.path = open_found(lambda: find_safetensors(path), open_table)
         self._shards = self._table.shard_names()
-        self.path = file.path
 
     def __getitem__(self, name: str) -> TensorInfo:
         dtype, shape, shard, start, end = self._table.info(name)

@@ -10,7 +10,7 @@ transformers keeps catching it::
     │   ├── ShardNotReadable             (PermissionError)
     │   ├── NotARegularFile              (OSError) a folder, a FIFO, a device
     │   ├── ReadFailed                   (OSError) the system refused a read
-    │   ├── FileChanged                  (OSError) shrunk or replaced since it was opened
+    │   ├── FileChanged                  (OSError) shrunk, replaced or gone since it was opened
     │   ├── InvalidHeader                (ValueError) not a whole, well-formed safetensors file
     │   │   ├── EmptyFile
     │   │   ├── GitLfsPointer

@@ -15,9 +15,10 @@ class Recovered(NamedTuple):
 
     Attributes:
         name: name of the work folder or temporary file, which is gone now.
-        outcome: `"undone"`: no reader had seen that save, the old checkpoint stays. `"completed"`:
-            readers could see it, so it was carried to its end. `"superseded"`: somebody else has
-            saved since, and theirs stays.
+        outcome: `"undone"`: no reader could find it, so it was removed: a save that had not come to
+            its commit, or the last of one that was done. `"completed"`: readers could find it, so
+            it was carried to its end. `"superseded"`: somebody else has saved since, and theirs
+            stays.
     """
 
     name: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from windlass import _rust
 from windlass.errors import CheckpointError, CheckpointNotFound, ChecksumMismatch
 from windlass.layout import find_safetensors
+from windlass.opening import MOST_TRIES
 from windlass.options import check_options
 from windlass.progress import track
 
@@ -53,7 +54,8 @@ def verify(
         progress: see `windlass.progress.track`.
 
     Returns:
-        Findings in the order of files and tensors; empty when all is well.
+        Findings in the order of files and tensors; empty when all is well. What is replaced by a
+        save meanwhile is checked again.
 
     Raises:
         CheckpointNotFound: there is nothing to check.
@@ -63,10 +65,27 @@ def verify(
         []
     """
     check_options(threads=threads)
+    for _ in range(MOST_TRIES - 1):
+        try:
+            file = _find(path)
+        except CheckpointNotFound:
+            continue
+        before = _identity(file.path)
+        findings = _verify(file, threads, progress)
+        if not findings or (before is not None and before == _identity(file.path)):
+            return findings
+    return _verify(_find(path), threads, progress)
+
+
+def _find(path: PathLike) -> CheckpointFile:
     file = find_safetensors(path)
     if not os.path.lexists(file.path):
         message = f"`{file.path}`: no such file or folder"
         raise CheckpointNotFound(message)
+    return file
+
+
+def _verify(file: CheckpointFile, threads: int | None, progress: Progress) -> list[Finding]:
     listed = _read_index(file)
     if isinstance(listed, Finding):
         return [listed]
@@ -96,6 +115,14 @@ def refuse_findings(findings: list[Finding]) -> None:
         more = f" ({len(findings)} findings in all)" if len(findings) > 1 else ""
         message = f"`{file}`{where}: expected {expected}, found {found}{more}"
         raise ChecksumMismatch(message)
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read_index(file: CheckpointFile) -> dict[str, set[str]] | Finding:

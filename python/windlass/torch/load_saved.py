@@ -16,6 +16,7 @@ from torch import nn
 from windlass import _rust
 from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
+from windlass.opening import open_found
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.files import load_file
 from windlass.torch.load_sharded import fill_model
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch.nn.modules.module import _IncompatibleKeys
 
+    from windlass.torch.sources import Source
     from windlass.types import Io, PathLike, Progress
 
 
@@ -111,13 +113,18 @@ def load_torch_model(
         ChecksumMismatch: with `verify`, bytes are not those that were saved.
     """
     del map_location, mmap
-    file = find_by_pattern(checkpoint_path, filename_pattern, safe=safe)
-    if not weights_only and not file.is_safetensors:
-        message = f"`{file.path}`: weights_only=False would run code from a pickle"
-        raise InvalidPickle(message)
-    if verify and file.is_safetensors:
-        refuse_damaged(file.path)
-    source = _source_for(model, file)
+
+    def open_checked(file: CheckpointFile) -> Source:
+        if not weights_only and not file.is_safetensors:
+            message = f"`{file.path}`: weights_only=False would run code from a pickle"
+            raise InvalidPickle(message)
+        if verify and file.is_safetensors:
+            refuse_damaged(file.path)
+        return _source_for(model, file)
+
+    source = open_found(
+        lambda: find_by_pattern(checkpoint_path, filename_pattern, safe=safe), open_checked
+    )
     return fill_model(model, source, strict=strict, threads=threads, io=io, progress=progress)
 
 
@@ -199,7 +206,7 @@ def refuse_damaged(path: str) -> None:
     refuse_findings(verify(path))
 
 
-def _source_for(model: nn.Module, file: CheckpointFile) -> Any:  # noqa: ANN401
+def _source_for(model: nn.Module, file: CheckpointFile) -> Source:
     """Open a checkpoint, with dropped names that the model keeps apart given their values."""
     source = open_source(file, strict_format=False)
     if isinstance(source, SafeSource):

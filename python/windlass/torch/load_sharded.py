@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from windlass.layout import find_checkpoint
+from windlass.opening import open_found
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
@@ -84,9 +85,11 @@ def load_sharded_checkpoint(
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
     check_options(memory=memory, io=io, threads=threads)
-    file = find_checkpoint(folder, prefer_safe=prefer_safe)
     with paused_gc():
-        source = open_source(file, strict_format=strict_format)
+        source = open_found(
+            lambda: find_checkpoint(folder, prefer_safe=prefer_safe),
+            lambda file: open_source(file, strict_format=strict_format),
+        )
     return fill_model(
         model,
         source,

@@ -6,6 +6,7 @@ read as they are touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import zipfile
@@ -15,7 +16,9 @@ import torch
 
 from windlass import _rust
 from windlass.errors import (
+    CheckpointError,
     EmptyFile,
+    FileChanged,
     GitLfsPointer,
     IndexMismatch,
     InvalidPickle,
@@ -24,8 +27,11 @@ from windlass.errors import (
     ShardNotFound,
     ShardNotReadable,
 )
+from windlass.opening import MOST_TRIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from windlass.layout import CheckpointFile
 
 _GIT_LFS_START = b"version https://git-lfs"
@@ -52,16 +58,60 @@ class PickleShards:
         if not file.is_index:
             self.listed = self._read(file.path, None)
             return
-        weight_map, shards = _rust.read_index(file.path)
-        folder = os.path.dirname(file.path)
-        contents = {shard: self._read(os.path.join(folder, shard), file.path) for shard in shards}
+        weight_map, contents = self._read_together(file.path)
         self.listed = _take_listed(weight_map, contents)
         self.unlisted = _take_unlisted(weight_map, contents)
+
+    def _read_together(
+        self, path: str
+    ) -> tuple[dict[str, str], dict[str, dict[str, torch.Tensor]]]:
+        """Read an index and all shards; again, if a save has replaced it meanwhile.
+
+        A save replaces the index before it gives a shard's name to another file.
+        """
+        folder = os.path.dirname(path)
+        for _ in range(MOST_TRIES):
+            with _kept_open(path) as index:
+                try:
+                    weight_map, shards = _rust.read_index(path)
+                    contents = {one: self._read(os.path.join(folder, one), path) for one in shards}
+                except CheckpointError:
+                    if _is_at(index, path):
+                        raise
+                    continue
+                if _is_at(index, path):
+                    return weight_map, contents
+        message = f"`{path}`: the index was replaced {MOST_TRIES} times while its files were opened"
+        raise FileChanged(message)
 
     def _read(self, path: str, index: str | None) -> dict[str, torch.Tensor]:
         state = load_pickle(path, index)
         self.metadata.update(getattr(state, "_metadata", None) or {})
         return dict(state)
+
+
+@contextlib.contextmanager
+def _kept_open(path: str) -> Iterator[int | None]:
+    """Hold a file open, if it can be: then no other file gets its inode."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # No FIFO is waited for.
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int | None, path: str) -> bool:
+    """Whether a file still has its name; one that could not be opened has not changed."""
+    if descriptor is None:
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _take_listed(

@@ -117,7 +117,8 @@ fn a_file_deleted_after_opening_is_named() {
         let opened = Opened::new();
         fs::remove_file(opened.shard()).unwrap();
         let error = opened.read(io).unwrap_err();
-        assert!(matches!(error, Error::NotFound { path, .. } if path == opened.shard()));
+        let Error::Replaced { path, found, .. } = error else { panic!("{error}") };
+        assert_eq!((path, &*found), (opened.shard(), "no file"));
     }
 }
 

@@ -37,11 +37,11 @@ use file::FileTarget;
 use folder::FolderTarget;
 use staged::Staged;
 use std::fs;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use write::Writing;
 
 /// How to save.
@@ -62,10 +62,15 @@ impl Default for SaveOptions {
         Self {
             durable: false,
             lock_timeout: Duration::from_secs(600),
-            token: RandomState::new().build_hasher().finish(),
+            token: new_token(),
             disk: Arc::new(RealDisk),
         }
     }
+}
+
+/// A number that no other save has: processes that were forked have the random keys of their parent.
+fn new_token() -> u64 {
+    RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 }
 
 /// The text of an index, twice. A save of a folder needs both, of however many files: where the old

@@ -71,14 +71,15 @@ pub fn is_at(file: &File, path: &Path) -> bool {
 /// Opens a file that was opened before, and makes sure that it is still the same.
 ///
 /// # Errors
-/// Those of [`open_regular`], and [`Error::Replaced`].
+/// Those of [`open_regular`], and [`Error::Replaced`], also when it is gone.
 pub fn reopen(path: &Path, expected: &FileIdentity) -> Result<File> {
-    let (file, found) = open_regular(path)?;
-    if found == *expected {
-        return Ok(file);
-    }
-    let (expected, found) = (expected.to_string(), found.to_string());
-    Err(Error::Replaced { path: path.to_owned(), expected, found })
+    let found = match open_regular(path) {
+        Ok((file, found)) if found == *expected => return Ok(file),
+        Ok((_, found)) => found.to_string(),
+        Err(Error::NotFound { .. }) => "no file".to_owned(),
+        Err(error) => return Err(error),
+    };
+    Err(Error::Replaced { path: path.to_owned(), expected: expected.to_string(), found })
 }
 
 /// Tells the kernel that reads of this descriptor are planned: it should fetch what is asked for,
