@@ -1,11 +1,9 @@
-//! CRC-32C of the tensors of an opened checkpoint: what they are, and what they should be.
+//! CRC-32C of the tensors of an opened checkpoint.
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::read::{Backend, Control, Io, ShardReader, backend, pool};
-use crate::save::CHECKSUM_KEY;
 use crate::sys::dest::Dest;
-use serde_json::{Map, Value};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes that are read and summed at a time.
@@ -40,17 +38,6 @@ impl Checkpoint {
             joined[tensor] = crc32c::crc32c_combine(joined[tensor], crc, len);
         }
         Ok(joined)
-    }
-
-    /// The checksums that a shard's metadata gives, by tensor, or what is wrong with them; `None`
-    /// when it gives none.
-    ///
-    /// # Panics
-    /// When there is no such shard.
-    #[must_use]
-    pub fn stored_checksums(&self, shard: usize) -> Option<Result<Map<String, Value>, String>> {
-        let text = self.shards()[shard].metadata.as_ref()?.get(CHECKSUM_KEY)?;
-        Some(serde_json::from_str(text).map_err(|error| error.to_string()))
     }
 
     fn chunks(&self) -> Vec<Chunk> {

@@ -14,9 +14,13 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::read::Control;
 use crate::sys::file::kind_of;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// Most staged files that are kept open.
+const MOST_OPEN: usize = 128;
 
 /// Where a checkpoint is being put together.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl FolderTarget {
         let names = files.iter().map(|file| file.name.clone()).collect();
         let folder = folder.to_owned();
         let target = Self { folder, work, family, existing, names, _lock: lock };
-        match target.stage_files(disk, files) {
+        match target.open_to_readers().and_then(|()| target.stage_files(disk, files)) {
             Ok(staged) => Ok((target, staged)),
             Err(error) => {
                 target.discard(disk);
@@ -61,13 +65,27 @@ impl FolderTarget {
         }
     }
 
+    /// Lets into the work folder whoever is let into the folder: readers are led there for an
+    /// instant, or for good.
+    fn open_to_readers(&self) -> Result<()> {
+        let mode = fs::metadata(&self.folder).map(|metadata| metadata.permissions().mode());
+        let set = mode.and_then(|mode| {
+            fs::set_permissions(&self.work, Permissions::from_mode(mode & 0o777 | 0o700))
+        });
+        set.map_err(|error| Error::save(&self.work, None, "setting permissions of", error))
+    }
+
     fn stage_files(&self, disk: &dyn Disk, files: Vec<NewFile>) -> Result<Vec<Staged>> {
         let any_old = self.old_files().find_map(|name| mode_of(&self.folder.join(name)));
-        let stage = |file: NewFile| {
+        let stage = |(position, file): (usize, NewFile)| {
             let mode = mode_of(&self.folder.join(&file.name)).or(any_old);
-            Staged::create(disk, self.work.join(&file.name), file, mode)
+            let mut staged = Staged::create(disk, self.work.join(&file.name), file, mode)?;
+            if position >= MOST_OPEN {
+                staged.close();
+            }
+            Ok(staged)
         };
-        files.into_iter().map(stage).collect()
+        files.into_iter().enumerate().map(stage).collect()
     }
 
     fn old_files(&self) -> impl Iterator<Item = String> {
@@ -113,7 +131,8 @@ impl FolderTarget {
     }
 
     fn stage_indexes(&self, index: &IndexTexts, options: &SaveOptions) -> Result<()> {
-        let mode = mode_of(&self.folder.join(&self.family.index));
+        let any_old = self.old_files().find_map(|name| mode_of(&self.folder.join(name)));
+        let mode = mode_of(&self.folder.join(&self.family.index)).or(any_old);
         for (name, text) in [(INTERIM_INDEX, &index.interim), (LAST_INDEX, &index.last)] {
             let path = self.work.join(name);
             if text.is_empty() {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::read::Control;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -64,18 +64,27 @@ impl Drop for FolderLock {
 /// Takes the lock if it is free; makes the file where there is none.
 fn try_lock(path: &Path) -> Result<Option<File>> {
     let failed = |source| Error::save(path, None, "locking the folder", source);
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let mut file = open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) if is_at(&file, path) => {}
         Ok(()) | Err(TryLockError::WouldBlock) => return Ok(None),
         // No locks on this file system.
         Err(TryLockError::Error(_)) => {}
     }
-    file.set_len(0).map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    // For messages only: on a full disk, or in a file of somebody else's, it is left out.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Some(file))
+}
+
+/// Makes the file, or opens the one that is there: for reading, if it is somebody else's.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    match options.read(true).write(true).create(true).truncate(false).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
 }
 
 /// Whether an open file still has this name: the last holder may have removed it.

@@ -44,6 +44,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use write::Writing;
 
+/// Threads that write headers, and wait for the disk, at the end.
+const FINISH_THREADS: usize = 8;
+
 /// How to save.
 #[derive(Clone, Debug)]
 pub struct SaveOptions {
@@ -172,7 +175,7 @@ impl Save {
     pub fn commit(mut self, index: &IndexTexts, control: &Control) -> Result<()> {
         let (disk, durable) = (&*self.options.disk, self.options.durable);
         let finish = |(): &mut (), staged: &Staged, _: &Control| staged.finish(disk, durable);
-        pool::run(self.files.len(), self.files.iter().collect(), control, || (), finish)?;
+        pool::run(FINISH_THREADS, self.files.iter().collect(), control, || (), finish)?;
         if control.is_cancelled() {
             return Err(Error::Cancelled);
         }

@@ -56,13 +56,21 @@ pub(super) fn recover_locked(disk: &dyn Disk, folder: &Path) -> Result<Vec<Recov
         // A link by such a name is nobody's leftover, and leads who knows where.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
         let outcome = if metadata.is_dir() {
-            recover_work_folder(disk, folder, &path)?
+            match recover_work_folder(disk, folder, &path) {
+                // Another user's: what readers find is whole, and its owner can tidy it up.
+                Err(error) if is_denied(&error) => None,
+                outcome => outcome?,
+            }
         } else {
             (metadata.is_file() && remove_abandoned(disk, &path)?).then_some(Outcome::Undone)
         };
         recovered.extend(outcome.map(|outcome| Recovered { name, outcome }));
     }
     Ok(recovered)
+}
+
+fn is_denied(error: &Error) -> bool {
+    matches!(error, Error::Save { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Names in the folder that only unfinished saves give, in order.

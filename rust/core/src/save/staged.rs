@@ -5,10 +5,11 @@ use crate::error::{Error, FormatError, Result};
 use crate::header::{Header, Metadata};
 use crate::sys::source::Source;
 use serde_json::{Map, Value};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Key of the metadata entry with the checksums: a JSON map of tensor name → CRC-32C of its bytes,
 /// eight hexadecimal digits.
@@ -74,7 +75,8 @@ struct PartCrc {
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    /// Open, unless there are too many of them.
+    kept: Option<Arc<File>>,
     pub(super) contents: Contents,
     /// Ranges of the file that were written, in no order.
     written: Mutex<Vec<Range<u64>>>,
@@ -105,7 +107,20 @@ impl Staged {
             return Err(Error::save(&path, None, "reserving room", error));
         }
         let (written, crcs) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-        Ok(Self { path, file, contents: new.contents, written, crcs })
+        Ok(Self { path, kept: Some(Arc::new(file)), contents: new.contents, written, crcs })
+    }
+
+    /// Closes the file until it is written to: a process may have about 1000 open.
+    pub(super) fn close(&mut self) {
+        self.kept = None;
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> io::Result<Arc<File>> {
+        self.kept.clone().map_or_else(
+            || OpenOptions::new().read(true).write(true).open(&self.path).map(Arc::new),
+            Ok,
+        )
     }
 
     /// The header of a file of tensors.
@@ -137,10 +152,12 @@ impl Staged {
             self.check_complete(header.data_len())?;
             let bytes = if *checksums { self.checked(header)?.encode() } else { header.encode() };
             let source = Source::from_slice(&bytes);
-            write_all(disk, &self.file, 0, vec![source]).map_err(failed("writing the header"))?;
+            let file = self.file().map_err(failed("opening"))?;
+            write_all(disk, &file, 0, vec![source]).map_err(failed("writing the header"))?;
         }
         if durable {
-            disk.sync(&self.file).map_err(failed("syncing"))?;
+            let file = self.file().map_err(failed("opening"))?;
+            disk.sync(&file).map_err(failed("syncing"))?;
         }
         Ok(())
     }

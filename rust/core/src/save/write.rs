@@ -133,7 +133,8 @@ impl Writing<'_> {
     fn write(&self, task: &Task<'_>, control: &Control) -> Result<()> {
         let staged = &self.files[task.file];
         let sources = task.parts.iter().map(|part| part.source).collect();
-        write_all(self.disk, &staged.file, task.offset, sources)
+        let file = staged.file().map_err(|error| self.failed(task, "opening", error))?;
+        write_all(self.disk, &file, task.offset, sources)
             .map_err(|error| self.failed(task, "writing", error))?;
         staged.note_range(task.offset, task.len as u64);
         for part in &task.parts {
@@ -141,7 +142,7 @@ impl Writing<'_> {
         }
         if self.durable {
             self.disk
-                .start_write_back(&staged.file, task.offset, task.len as u64)
+                .start_write_back(&file, task.offset, task.len as u64)
                 .map_err(|error| self.failed(task, "starting write-back", error))?;
         }
         control.add_bytes(task.len as u64);

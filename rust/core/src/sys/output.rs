@@ -66,7 +66,12 @@ pub fn start_write_back(file: &File, offset: u64, len: u64) -> io::Result<()> {
         let flags = libc::SYNC_FILE_RANGE_WRITE;
         // SAFETY: no memory is involved; the descriptor is open as long as `file` lives.
         if unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) } != 0 {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            // Some file systems do not know the call; the sync at the end does it all then.
+            let unknown = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::ESPIPE];
+            if !error.raw_os_error().is_some_and(|code| unknown.contains(&code)) {
+                return Err(error);
+            }
         }
     }
     #[cfg(not(target_os = "linux"))]
