@@ -90,3 +90,14 @@ def pair(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
         for seed, (name, tensor) in enumerate(model.state_dict().items())
     }
     return model, write_model(tmp_path / "checkpoint", state)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Make this process rank 0 of 2, without a network."""
+    from torch import distributed
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    distributed.destroy_process_group()

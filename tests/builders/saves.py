@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import torch
 import windlass
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from builders.bits import random_tensor, same_bits
@@ -33,6 +34,8 @@ DTYPES = (
     torch.float8_e5m2,
 )
 SHAPES = ((), (1,), (3,), (2, 3), (4, 4), (3, 1, 2), (0,), (2, 0, 3))
+#: Less than the profile asks for: each case is several saves.
+FEW = settings(max_examples=max(1, settings.default.max_examples // 3))
 #: What a name may show of a base tensor.
 VIEWS = {
     "itself": lambda base: base,

@@ -14,7 +14,7 @@ import windlass
 import windlass.torch
 from builders.bits import contents, fingerprint
 from builders.models import ModelPlan, build_model, model_plans
-from builders.saves import file_names, holds, load_folder
+from builders.saves import FEW, file_names, holds, load_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -113,6 +113,7 @@ def test_all_other_loaders_read_it(tmp_path: Path, way: str) -> None:
 
 
 @given(model_plans(), st.sampled_from(SIZES))
+@FEW
 def test_generated_model_comes_back_bit_by_bit(plan: ModelPlan, size: Any) -> None:
     """With ties, views and overlaps; each name has its value, whatever was stored."""
     source, model = build_model(plan, 1), build_model(plan, 2)
@@ -123,6 +124,7 @@ def test_generated_model_comes_back_bit_by_bit(plan: ModelPlan, size: Any) -> No
 
 
 @given(model_plans())
+@FEW
 def test_generated_model_comes_back_from_one_file(plan: ModelPlan) -> None:
     source, model = build_model(plan, 1), build_model(plan, 2)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import windlass
-from builders.saves import file_names, folder_bytes, hard_dicts, holds, locked, stored_value
+from builders.saves import (
+    FEW,
+    file_names,
+    folder_bytes,
+    hard_dicts,
+    holds,
+    load_folder,
+    locked,
+    stored_value,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from windlass.errors import SaveFailed, SnapshotTooLarge, UnsupportedTensor
@@ -45,6 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @given(hard_dicts(), st.sampled_from([None, torch.bfloat16]), st.sampled_from([40, "5GB"]))
+@FEW
 def test_files_are_those_of_a_save_in_the_foreground(
     tmp_path_factory: pytest.TempPathFactory, state: dict[str, torch.Tensor], dtype: Any, size: Any
 ) -> None:
@@ -302,6 +312,28 @@ def test_interpreter_waits_for_saves_before_it_exits(
     folder, _ = ended
     assert load(folder / name)["n"].tolist() == [2.0, 2.0]
     assert len(file_names((folder / name).parent)) == 1
+
+
+FORKED = """
+import os, sys, torch, windlass
+state = {"w": torch.ones(300, 500).t(), "half": torch.ones(7)}
+handle = windlass.save_async(state, sys.argv[1])
+child = os.fork()
+windlass.save_torch_state_dict(state, sys.argv[1])
+windlass.save_async(state, sys.argv[1], max_shard_size=1000).result()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    handle.result()
+else:
+    os._exit(0)
+"""
+
+
+def test_child_of_a_fork_saves_into_the_same_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert load_folder(tmp_path).keys() == {"w", "half"}
 
 
 def test_error_that_nobody_asked_for_is_told_at_exit(ended: tuple[Path, str]) -> None:

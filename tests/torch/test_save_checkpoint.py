@@ -20,6 +20,7 @@ from builders.bits import random_tensor
 from builders.saves import (
     APART,
     CASTS,
+    FEW,
     file_names,
     folder_bytes,
     hard_dicts,
@@ -27,7 +28,7 @@ from builders.saves import (
     load_folder,
     metadata_of,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _state(value: float = 1.0) -> State:
 
 
 @given(hard_dicts(kinds=APART).filter(bool), st.sampled_from([0, 30, "0.1KB", "5GB"]))
+@FEW
 def test_files_and_index_are_those_of_the_hub(state: State, size: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
@@ -85,7 +87,7 @@ def test_files_and_index_are_those_of_the_hub(state: State, size: Any) -> None:
     st.lists(st.tuples(hard_dicts(), st.sampled_from([0, 40, 10**9])), min_size=1, max_size=4),
     st.sampled_from([None, *CASTS]),
 )
-@settings(max_examples=settings.default.max_examples // 3)  # Each is up to four saves.
+@FEW
 def test_each_save_replaces_the_one_before(saves: list[tuple[State, int]], dtype: Any) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

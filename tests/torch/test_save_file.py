@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 State = dict[str, torch.Tensor]
+
+
+class Tagged(torch.Tensor):
+    """A subclass with values of its own."""
+
+
 #: What safetensors refuses, or stores wrongly.
 HARD: dict[str, Callable[[], torch.Tensor]] = {
     "conjugated": lambda: random_tensor((3, 2), torch.complex64, 1).conj(),
@@ -45,6 +51,8 @@ HARD: dict[str, Callable[[], torch.Tensor]] = {
     "without elements": lambda: torch.empty(0, 3).t(),
     "of no dimension": lambda: torch.tensor(3.5),
     "with gradient": lambda: torch.ones(2, requires_grad=True) * 2,
+    "of a subclass": lambda: torch.ones(3, 2).as_subclass(Tagged).t(),
+    "a parameter": lambda: torch.nn.Parameter(random_tensor((3, 2), torch.float32, 1).t()),
     "packed four-bit": lambda: random_tensor((2, 4), torch.float4_e2m1fn_x2, 1),
     "larger than a buffer": lambda: random_tensor((3000, 1500), torch.float32, 1).t(),
     "with a row larger than a buffer": lambda: torch.arange(2.0)[:, None].expand(2, 5_000_000),

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import windlass
 import windlass.torch
-from builders.saves import data_bytes, file_names, holds, metadata_of, stored_value
+from builders.saves import FEW, data_bytes, file_names, holds, metadata_of, stored_value
 from hypothesis import given
 from hypothesis import strategies as st
 from windlass.errors import SharedTensors
@@ -56,6 +56,7 @@ def _kept(folder: Path) -> set[str]:
 
 
 @given(tied_dicts().filter(bool), st.lists(st.sampled_from(NAMES), max_size=3))
+@FEW
 def test_names_and_record_are_those_of_the_hub(state: State, discard: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
@@ -70,6 +71,7 @@ def test_names_and_record_are_those_of_the_hub(state: State, discard: list[str])
 
 
 @given(tied_dicts())
+@FEW
 def test_model_is_stored_as_safetensors_stores_it(state: State) -> None:
     model = torch.nn.Module()
     for name, tensor in state.items():
@@ -90,6 +92,7 @@ def _transformers_choice(names: list[str], patterns: list[str]) -> str | None:
 
 
 @given(tied_dicts(), st.lists(st.sampled_from(["^b", "head", "z$", "e", r"w"]), max_size=3))
+@FEW
 def test_transformers_rule_is_that_of_transformers(state: State, patterns: list[str]) -> None:
     wanted = [_transformers_choice(names, patterns) for names in _groups(state)]
     with tempfile.TemporaryDirectory() as folder:
@@ -105,6 +108,7 @@ def test_transformers_rule_is_that_of_transformers(state: State, patterns: list[
 
 
 @given(tied_dicts())
+@FEW
 def test_first_rule_is_the_order_of_the_dict(state: State) -> None:
     with tempfile.TemporaryDirectory() as folder:
         windlass.save_torch_state_dict(state, folder, keep="first")
@@ -112,6 +116,7 @@ def test_first_rule_is_the_order_of_the_dict(state: State) -> None:
 
 
 @given(tied_dicts(), st.lists(st.sampled_from(NAMES), unique=True))
+@FEW
 def test_names_to_keep_go_before_the_rule_of_the_hub(state: State, keep: list[str]) -> None:
     def choose(names: list[str]) -> str:
         return next((name for name in keep if name in names), min(names))

@@ -10,11 +10,11 @@ import torch
 import windlass
 from builders.bits import fingerprint
 from builders.sharded import write_model
-from torch import distributed, nn
+from torch import nn
 from windlass.errors import UnsupportedParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -66,16 +66,6 @@ def test_buffer_is_refused_by_name(tmp_path: Path, kind: str, *, strict: bool) -
     model = nn.Sequential(nn.Linear(3, 3), nn.Module())
     model[1].register_buffer("odd", PARAMETERS[kind]().detach())
     _refused(model, _checkpoint(tmp_path / "c"), r"1\.odd", strict=strict)
-
-
-@pytest.fixture
-def process_group() -> Iterator[None]:
-    """Make this process rank 0 of 2, without a network."""
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    yield
-    distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("process_group")
