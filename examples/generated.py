@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+import windlass
 from terminal import bar, bytes_text, say
 from torch import nn
 
@@ -108,9 +107,7 @@ def random_tensor(random: np.random.Generator, shape: Shape) -> torch.Tensor:
 
 def write_shard(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Write one file and wait for the disk, so that no run is timed while it is still busy."""
-    save_file(tensors, path, metadata={"format": "pt"})
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    windlass.save_file(tensors, path, metadata={"format": "pt"}, durable=True)
 
 
 def write_index(weight_map: dict[str, str], total: int, folder: Path) -> None:

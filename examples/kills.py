@@ -43,10 +43,8 @@ def kill_saves(model: nn.Module, folder: Path, original: Mapping[str, torch.Tens
     say("Another process saves changed weights (each 1 larger) into the same folder:")
     rows = []
     with saver(folder) as save, bar(2 + len(MOMENTS), "saving") as progress:
-        save(float("inf"))
-        progress.update()
-        whole = save(float("inf"))
-        progress.update()
+        whole = min(save(float("inf")), save(float("inf")))
+        progress.update(2)
         require(find_weights(model, folder, states) == CHANGED, "a whole save changed nothing")
         for moment in MOMENTS:
             lived = save_again_and_kill(save, moment * whole, original, folder)
@@ -71,7 +69,8 @@ def save_again_and_kill(
 ) -> float:
     """Bring the original back, and kill a save over it; sooner, if it was over too soon."""
     lived = float("inf")
-    while lived == float("inf"):
+    names = os.listdir(folder)
+    while lived == float("inf") or len(os.listdir(folder)) == len(names):
         windlass.save_torch_state_dict(original, folder, max_shard_size=MAX_SHARD_SIZE)
         lived = save(seconds)
         seconds /= 2
@@ -87,7 +86,7 @@ def find_weights(
     model: nn.Module, folder: Path, states: Mapping[str, Mapping[str, torch.Tensor]]
 ) -> str:
     """Load the folder twice, and say which of two states all weights are of; fail otherwise."""
-    found = set()
+    found: set[str] = set()
     for load in (windlass.load_torch_model, load_torch_model):
         load(model, folder)
         weights = model.state_dict()

@@ -71,6 +71,9 @@ def test_demo_passes_every_check_without_a_warning_or_noise() -> None:
     assert words.count(" ms ") + words.count(" s ") >= 12
     for title in ("windlass.load_sharded_checkpoint", "transformers rule", "safetensors, into"):
         assert f"\n   {title}" in words
+    killed = words.partition("(SIGKILL)")[2]
+    assert killed.count("the original") + killed.count(" changed   ") >= 5
+    assert "all weights are of one save, each time" in killed
     assert words.endswith("\nEvery check passed.\n")
 
 

@@ -57,7 +57,7 @@ def names(tmp_path: Path) -> dict[str, Any]:
 
 def test_readme_examples_run(names: dict[str, Any]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
 
