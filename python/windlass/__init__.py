@@ -52,6 +52,14 @@ if TYPE_CHECKING:
     from windlass.recovery import recover
     from windlass.safe import safe_open
     from windlass.torch import (
+        AliasGroup,
+        SaveHandle,
+        StateDictSplit,
+        dtype_byte_size,
+        find_aliases,
+        get_torch_storage_id,
+        get_torch_storage_size,
+        id_tensor_storage,
         load,
         load_file,
         load_model,
@@ -64,11 +72,22 @@ if TYPE_CHECKING:
         save_model,
         save_torch_model,
         save_torch_state_dict,
+        shard_checkpoint,
+        split_state_dict_into_shards_factory,
+        split_torch_state_dict_into_shards,
     )
     from windlass.verification import verify
 
 #: Public name → module that defines it, imported on first use.
 _LAZY = {
+    "AliasGroup": "windlass.torch",
+    "SaveHandle": "windlass.torch",
+    "StateDictSplit": "windlass.torch",
+    "dtype_byte_size": "windlass.torch",
+    "find_aliases": "windlass.torch",
+    "get_torch_storage_id": "windlass.torch",
+    "get_torch_storage_size": "windlass.torch",
+    "id_tensor_storage": "windlass.torch",
     "load": "windlass.torch",
     "load_file": "windlass.torch",
     "load_model": "windlass.torch",
@@ -83,10 +102,14 @@ _LAZY = {
     "save_model": "windlass.torch",
     "save_torch_model": "windlass.torch",
     "save_torch_state_dict": "windlass.torch",
+    "shard_checkpoint": "windlass.torch",
+    "split_state_dict_into_shards_factory": "windlass.torch",
+    "split_torch_state_dict_into_shards": "windlass.torch",
     "verify": "windlass.verification",
 }
 
 __all__ = [
+    "AliasGroup",
     "Checkpoint",
     "CheckpointError",
     "CheckpointNotFound",
@@ -110,11 +133,13 @@ __all__ = [
     "SaveError",
     "SaveFailed",
     "SaveFolderNotFound",
+    "SaveHandle",
     "SaveNotPermitted",
     "ShardNotFound",
     "ShardNotReadable",
     "SharedTensors",
     "SnapshotTooLarge",
+    "StateDictSplit",
     "TensorInfo",
     "TensorNotFound",
     "TruncatedFile",
@@ -124,6 +149,11 @@ __all__ = [
     "UnsupportedTensor",
     "WindlassError",
     "__version__",
+    "dtype_byte_size",
+    "find_aliases",
+    "get_torch_storage_id",
+    "get_torch_storage_size",
+    "id_tensor_storage",
     "load",
     "load_file",
     "load_model",
@@ -138,6 +168,9 @@ __all__ = [
     "save_model",
     "save_torch_model",
     "save_torch_state_dict",
+    "shard_checkpoint",
+    "split_state_dict_into_shards_factory",
+    "split_torch_state_dict_into_shards",
     "verify",
 ]
 

@@ -1,7 +1,8 @@
 """Every exception that windlass raises on purpose.
 
-Each is also the builtin that fits, so code written for safetensors or
-transformers keeps catching it::
+Each is also the builtin that fits, so code that catches builtins, as that
+written for transformers and huggingface_hub does, keeps catching it. (Code
+that catches `safetensors.SafetensorError` has to name a class of these.)::
 
     WindlassError
     ├── CheckpointError                  something is wrong with files

@@ -154,6 +154,9 @@ def pattern_family(filename_pattern: str) -> Family:
         ValueError: a pattern without `{suffix}`, or that leaves its folder.
     """
     name_shards(filename_pattern, 1)
+    if filename_pattern.count("{suffix}") != 1:
+        message = f"filename_pattern should have {{suffix}} once, found {filename_pattern!r}"
+        raise ValueError(message)
     prefix, _, suffix = filename_pattern.partition("{suffix}")
     if os.path.basename(filename_pattern) != filename_pattern:
         message = f"filename_pattern should name files of one folder, found {filename_pattern!r}"
@@ -172,17 +175,19 @@ def find_by_pattern(
     """
     path = os.fspath(path)
     if os.path.exists(path) and not os.path.isdir(path):
-        return _refuse_pickle(_classify(path), safe=safe)
+        return _classify_as_hub(path, safe=safe)
     default = (SAFE_PATTERN,) if safe else (SAFE_PATTERN, PICKLE_PATTERN)
     for pattern in (filename_pattern,) if filename_pattern else default:
         family = pattern_family(pattern)
         for name in (family.index_name, family.single):
             found = os.path.join(path, name)
             if _is_there(found):
-                return _refuse_pickle(_classify(found), safe=safe)
-    only = [name for name in _list(path) if name.endswith(".safetensors")]
-    if filename_pattern is None and len(only) == 1:
-        return _classify(os.path.join(path, only[0]))
+                return _classify_as_hub(found, safe=safe)
+    names = _list(path) if filename_pattern is None else []
+    for ending in (".safetensors",) if safe else (".safetensors", ".bin"):
+        only = [name for name in names if name.endswith(ending)]
+        if len(only) == 1:
+            return _classify(os.path.join(path, only[0]))
     raise CheckpointNotFound(_not_found(path))
 
 
@@ -193,8 +198,13 @@ def _list(path: str) -> list[str]:
         return []
 
 
-def _refuse_pickle(file: CheckpointFile, *, safe: bool) -> CheckpointFile:
-    if safe and not file.is_safetensors:
+def _classify_as_hub(path: str, *, safe: bool) -> CheckpointFile:
+    """Tell the format: with `safe=False`, what is not called safetensors is a pickle."""
+    file = _classify(path)
+    if not safe:
+        name = path.partition(".index.")[0].lower()
+        return file._replace(is_safetensors=name.endswith(".safetensors"))
+    if not file.is_safetensors:
         message = (
             f"`{file.path}`: expected safetensors, found a pickle of torch; safe=False loads it"
         )

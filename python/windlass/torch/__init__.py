@@ -12,6 +12,7 @@ from windlass.split import StateDictSplit, split_state_dict_into_shards_factory
 from windlass.torch.aliases import AliasGroup, find_aliases
 from windlass.torch.background import SaveHandle, save_async
 from windlass.torch.files import load_file
+from windlass.torch.legacy_shards import dtype_byte_size, shard_checkpoint
 from windlass.torch.load_saved import (
     load,
     load_model,
@@ -22,15 +23,21 @@ from windlass.torch.load_sharded import load_sharded_checkpoint
 from windlass.torch.one_file import save, save_file, save_model
 from windlass.torch.save_checkpoint import save_torch_model, save_torch_state_dict
 from windlass.torch.split import split_torch_state_dict_into_shards
-from windlass.torch.storages import get_torch_storage_id, get_torch_storage_size
+from windlass.torch.storages import (
+    get_torch_storage_id,
+    get_torch_storage_size,
+    id_tensor_storage,
+)
 
 __all__ = [
     "AliasGroup",
     "SaveHandle",
     "StateDictSplit",
+    "dtype_byte_size",
     "find_aliases",
     "get_torch_storage_id",
     "get_torch_storage_size",
+    "id_tensor_storage",
     "load",
     "load_file",
     "load_model",
@@ -44,6 +51,7 @@ __all__ = [
     "save_model",
     "save_torch_model",
     "save_torch_state_dict",
+    "shard_checkpoint",
     "split_state_dict_into_shards_factory",
     "split_torch_state_dict_into_shards",
 ]

@@ -77,8 +77,8 @@ def save_file(
             Placed(0, name, tensor, file_dtype(tensor, dtype)) for name, tensor in plain.items()
         ]
         file = ("", list(map(new_tensor, placed)), check_metadata(metadata), checksums)
-        saving = _rust.Save.file(filename, file, durable=durable)
-        write_and_commit(saving, placed, threads=threads, progress=progress)
+    saving = _rust.Save.file(filename, file, durable=durable)
+    write_and_commit(saving, placed, threads=threads, progress=progress)
 
 
 def save(
@@ -128,6 +128,7 @@ def save_model(
     metadata: Mapping[str, str] | None = None,
     force_contiguous: bool = True,  # noqa: FBT001, FBT002  (the signature that it replaces)
     *,
+    shared_tensors_to_discard: Iterable[str] | None = None,
     keep: Keep = "hub",
     on_overlap: OnOverlap = "store",
     dtype: torch.dtype | None = None,
@@ -146,6 +147,7 @@ def save_model(
         filename: the file; see `save_file`.
         metadata: text to be stored beside the tensors.
         force_contiguous: has no effect: tensors of any strides are saved.
+        shared_tensors_to_discard: names that `keep` would rather not store.
         keep: which of several tied names is stored; see `windlass.torch.shared.deduplicate`.
         on_overlap: names that share memory without being identical: `"store"` each in full, or
             `"error"`.
@@ -170,7 +172,9 @@ def save_model(
         raise TypeError(message)
     check_keep(keep, on_overlap)
     state = plain_tensors(without_texts(model.state_dict()))
-    stored, dropped = deduplicate(state, keep=keep, discard=(), on_overlap=on_overlap)
+    stored, dropped = deduplicate(
+        state, keep=keep, discard=shared_tensors_to_discard or (), on_overlap=on_overlap
+    )
     save_file(
         stored,
         filename,

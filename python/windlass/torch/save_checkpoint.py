@@ -81,7 +81,8 @@ def save_torch_state_dict(
 
     The checkpoint that is there (single file, shards and index of the same pattern) is replaced
     whole or not at all: a reader finds the old one until the new one is complete, whenever it
-    looks and wherever this process dies. Files of other names are not touched. Tied tensors are
+    looks and wherever this process dies. Files of other names are not touched; a link in the place
+    of a file is replaced, and what it leads to stays. Tied tensors are
     stored once; which names stand for which is told by the metadata of the file, or of the index.
 
     Args:
@@ -93,7 +94,8 @@ def save_torch_state_dict(
         max_shard_size: largest file, as an int in bytes or text such as `"5GB"` or `"4.5 GiB"`;
             what is counted is what is written.
         metadata: text to be stored in the file, or in the index.
-        safe_serialization: safetensors; `False` writes pickles of torch.
+        safe_serialization: safetensors; `False` writes pickles of torch, in which ties stay: there
+            `keep`, `threads` and `progress` have no effect, and free space is not checked first.
         is_main_process: `False` writes nothing.
         shared_tensors_to_discard: names that `keep` would rather not store.
         keep: which of several identical names is stored: `"hub"`, `"transformers"`, `"first"`, or
@@ -160,11 +162,10 @@ class Prepared(NamedTuple):
 
     def write(self, folder: PathLike) -> None:
         """Save it to a folder."""
-        with paused_gc():
-            if isinstance(self.contents, dict):
-                _save_pickles(self, self.contents, folder)
-            else:
-                _save_safetensors(self, self.contents, folder)
+        if isinstance(self.contents, dict):
+            _save_pickles(self, self.contents, folder)
+        else:
+            _save_safetensors(self, self.contents, folder)
 
 
 def prepare(
@@ -313,7 +314,7 @@ def _begin(
 ) -> _rust.Save:
     folder = os.fspath(folder)
     try:
-        os.makedirs(folder, exist_ok=True)
+        _make_folder(folder, durable=settings.durable)
     except OSError as error:
         raise _no_folder(folder, error) from error
     return _rust.Save.folder(
@@ -324,6 +325,21 @@ def _begin(
         lock_timeout=settings.lock_timeout,
         poll=settings.poll,
     )
+
+
+def _make_folder(folder: str, *, durable: bool) -> None:
+    """Make a folder and those above it; if `durable`, wait until their names are on the disk."""
+    above, made = os.path.abspath(folder), []
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+        made.append(above)
+    os.makedirs(folder, exist_ok=True)
+    for parent in made if durable else ():
+        descriptor = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:

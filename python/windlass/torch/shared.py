@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from windlass.errors import SharedTensors
@@ -55,7 +56,7 @@ def deduplicate(
         SharedTensors: `on_overlap="error"`, or `"transformers"` and not exactly one of identical
             names is undeclared.
     """
-    discard = list(discard)
+    choose = _chooser(keep, list(discard))
     dropped: dict[str, str] = {}
     for group in find_aliases(tensors):
         views = _identical(group, tensors)
@@ -63,7 +64,7 @@ def deduplicate(
             _tell_overlap(group, [tensors[names[0]] for names in views], on_overlap)
         for names in views:
             if len(names) > 1:
-                kept = _choose(names, keep, discard)
+                kept = choose(names)
                 dropped.update((name, kept) for name in names if name != kept)
     stored = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     return Deduplicated(stored, dropped)
@@ -95,29 +96,32 @@ def _identical(group: AliasGroup, tensors: dict[str, torch.Tensor]) -> list[list
     return list(views.values())
 
 
-def _choose(names: list[str], keep: Keep, discard: list[str]) -> str:
+def _chooser(keep: Keep, discard: list[str]) -> Callable[[list[str]], str]:
+    """Return what picks the one of several identical names that is stored."""
     if keep == "first":
-        return names[0]
+        return lambda names: names[0]
     if keep == "transformers":
-        return _choose_undeclared(names, discard)
-    if keep != "hub":
-        preferred = [name for name in keep if name in names]
+        return partial(_choose_undeclared, patterns=[re.compile(pattern) for pattern in discard])
+    unwanted = set(discard)
+    ranks = {} if keep == "hub" else {name: rank for rank, name in enumerate(keep)}
+
+    def choose(names: list[str]) -> str:
+        preferred = [name for name in names if name in ranks]
         if preferred:
-            return preferred[0]
-    return min(set(names) - set(discard) or names)
+            return min(preferred, key=ranks.__getitem__)
+        return min(set(names) - unwanted or names)
+
+    return choose
 
 
-def _choose_undeclared(names: list[str], patterns: list[str]) -> str:
-    def is_declared(name: str) -> bool:
-        return any(re.search(pattern, name) for pattern in patterns)
-
-    undeclared = [name for name in names if not is_declared(name)]
+def _choose_undeclared(names: list[str], patterns: list[re.Pattern[str]]) -> str:
+    undeclared = [name for name in names if not any(one.search(name) for one in patterns)]
     if not undeclared:
         return max(names)
     if len(undeclared) > 1:
         message = (
             f"{undeclared} are one tensor, and none of `shared_tensors_to_discard` "
-            f"({patterns}) says which of them may go"
+            f"({[one.pattern for one in patterns]}) says which of them may go"
         )
         raise SharedTensors(message)
     return undeclared[0]
