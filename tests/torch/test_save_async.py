@@ -340,3 +340,15 @@ def test_error_that_nobody_asked_for_is_told_at_exit(ended: tuple[Path, str]) ->
     folder, told = ended
     assert told.startswith(f"the save to `{folder}/file` failed, and nobody asked")
     assert "SaveFailed" in told.splitlines()[-1]
+
+
+def test_garbage_is_collected_while_a_save_goes_on(tmp_path: Path) -> None:
+    seen: list[bool] = []
+    windlass.save_async(
+        {"a": torch.zeros(4, 4).T, "b": torch.ones(8)},
+        tmp_path,
+        dtype=torch.float16,
+        progress=lambda *_: seen.append(gc.isenabled()),
+    ).result()
+    assert seen
+    assert all(seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import resource
 import stat
 import tempfile
 import threading
@@ -354,3 +355,28 @@ def test_model_is_saved_by_its_state_dict(tmp_path: Path) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path, save: Any) -> None:
     with pytest.raises(TypeError, match="dict"):
         save({}, tmp_path / "new")
+
+
+def test_new_index_may_be_read_by_whoever_could_read_the_old_file(tmp_path: Path) -> None:
+    state = {f"{i}": torch.zeros(4) for i in range(3)}
+    windlass.save_torch_state_dict(state, tmp_path)
+    (tmp_path / "model.safetensors").chmod(0o644)
+    old = os.umask(0o077)
+    try:
+        windlass.save_torch_state_dict(state, tmp_path, max_shard_size=16)
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {0o644}, modes
+
+
+def test_more_shards_than_a_process_may_open_files(tmp_path: Path) -> None:
+    state = {f"{i:04}": torch.full((2,), float(i)) for i in range(600)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        windlass.save_torch_state_dict(state, tmp_path, max_shard_size=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 600
+    assert windlass.Checkpoint(tmp_path).keys() == state.keys()
