@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.launch import Launcher, Record
 from harness.machine import describe_machine, package_versions, require_linux
-from harness.raw_limit import compile_raw_limit
+from harness.raw_programs import compile_raw_programs
 from harness.schedule import Turn, plan_turns
 from report import write_report
 from workloads import GROUPS, NAMED, Workload, find_workload, prepare
@@ -117,7 +117,7 @@ def chosen_workloads(names: Iterable[str], *, quick: bool) -> list[Workload]:
 def build_data(workloads: Iterable[Workload], work_folder: Path) -> dict[str, Path]:
     """Build what is not there yet; return each workload's checkpoint folder."""
     work_folder.mkdir(parents=True, exist_ok=True)
-    compile_raw_limit(work_folder)
+    compile_raw_programs(work_folder)
     folders = {}
     for workload in workloads:
         say(f"data: {workload.layout}")
