@@ -19,10 +19,12 @@ from harness.machine import describe_machine, package_versions, require_linux
 from harness.raw_programs import compile_raw_programs
 from harness.schedule import Turn, plan_turns
 from report import write_report
-from workloads import GROUPS, NAMED, Workload, find_workload, prepare
+from workloads import GROUPS, NAMED, find_workload, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from definitions import Workload
 
 BENCHES = Path(__file__).resolve().parent
 DEFAULT_ROUNDS = 5

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from definitions import STATES, UNCONTROLLED, Workload
 from harness.machine import package_versions
 from harness.memory import bytes_from_storage, read_memory, reset_peak, touch_and_free
 from harness.page_cache import bring_to
-from workloads import UNCONTROLLED, Workload, files_read, find_workload
+from workloads import files_read, find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +64,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workload", required=True, type=find_workload)
     parser.add_argument("--folder", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--cache", choices=("cold", "warm", UNCONTROLLED), default=UNCONTROLLED)
+    parser.add_argument("--cache", choices=STATES, default=UNCONTROLLED)
     parser.add_argument("--variant", default="default", help="setting of this engine")
     parser.add_argument("--threads", type=int, default=4, help="threads of the raw limit")
     return Arguments(**vars(parser.parse_args(argv)))
