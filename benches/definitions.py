@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["fill", "read", "plan", "import", "call"]
+Task = Literal["fill", "read", "plan", "import", "call", "save", "snapshot", "split"]
 
 COLD, WARM = "cold", "warm"  # The page cache holds none, or all, of the files that are read.
+SYNCED = "synced"  # No file waits to be written when the clock starts.
+TOUCHED = "touched"  # As much memory as is needed has been touched and freed a moment ago.
+UNTOUCHED = "untouched"  # The machine's free memory has been left alone for some seconds.
 UNCONTROLLED = "any"  # Nothing that this state decides matters.
-STATES = (COLD, WARM, UNCONTROLLED)
+STATES = (COLD, WARM, SYNCED, TOUCHED, UNTOUCHED, UNCONTROLLED)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,22 @@ class Competitor:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """How a state dict is made and saved.
+
+    `strided`: its matrices are transposed views. `saved_dtype`: floating-point tensors are cast on
+    the way. `durable`: the call ends when all is on the disk. `over_existing`: the folder holds a
+    checkpoint of the same names.
+    """
+
+    shard_bytes: int
+    strided: bool = False
+    saved_dtype: str | None = None
+    durable: bool = False
+    over_existing: bool = False
+
+
+@dataclass(frozen=True)
 class Workload:
     """One thing that is measured; `baseline` is the competitor that ratios are taken against."""
 
@@ -37,3 +56,4 @@ class Workload:
     baseline: str = "windlass"
     states: tuple[str, ...] = (COLD, WARM)
     model_dtype: str | None = None
+    saving: Saving | None = None

@@ -60,7 +60,7 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
         + ", ".join(workload.name for workload in NAMED)
         + "; groups: "
         + ", ".join(GROUPS)
-        + "; and flat-children-N, flat-parameters-N for every N",
+        + "; and flat-children-N, flat-parameters-N, split-N for every N",
     )
     parser.add_argument("--workloads", type=split_words, metavar="NAME,…")
     parser.add_argument("--rounds", type=positive, help=f"default {DEFAULT_ROUNDS}; --quick: 1")

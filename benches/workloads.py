@@ -12,22 +12,34 @@ from checkpoints.files import INDEX_NAME, ensure_checkpoint, ensure_pickle_twin
 from checkpoints.safetensors_format import header_bytes
 from harness.page_cache import FileRange
 from loading import FLAT_COUNTS, LOADS, flat_workload
+from saving import SAVES, SPLIT_COUNTS, split_workload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from definitions import Workload
+    from definitions import Saving, Workload
 
-NAMED = LOADS
-SCALING = tuple(
-    f"flat-{shape}-{count}" for shape in ("children", "parameters") for count in FLAT_COUNTS
+NAMED = (*LOADS, *SAVES)
+SCALING = (
+    *(f"flat-{shape}-{count}" for shape in ("children", "parameters") for count in FLAT_COUNTS),
+    *(f"split-{count}" for count in SPLIT_COUNTS),
 )
 GROUPS = {
     "all": tuple(workload.name for workload in NAMED),
-    "quick": ("tinyllama", "llama70b-plan", "import", "call-overhead"),
+    "load": tuple(workload.name for workload in LOADS),
+    "save": tuple(workload.name for workload in SAVES),
+    "quick": (
+        "tinyllama",
+        "llama70b-plan",
+        "import",
+        "call-overhead",
+        "save-tinyllama",
+        "split-50000",
+    ),
     "scaling": SCALING,
 }
 QUICK_FLAT_COUNT = 2_000
+QUICK_SHARD_DIVISOR = 80  # Leaves a small twin with several shards.
 
 
 @cache
@@ -44,6 +56,8 @@ def find_workload(name: str) -> Workload:
         return _quick(find_workload(name.removesuffix("-quick")))
     if match := re.fullmatch(r"flat-(children|parameters)-(\d+)", name):
         return flat_workload(match[1], int(match[2]))
+    if match := re.fullmatch(r"split-(\d+)", name):
+        return split_workload(int(match[1]))
     raise KeyError(name)
 
 
@@ -62,14 +76,27 @@ def _quick(workload: Workload) -> Workload:
         competitors=tuple(
             replace(competitor, states=None, max_rounds=None) for competitor in workload.competitors
         ),
+        saving=_quick_saving(workload.saving),
     )
 
 
+def _quick_saving(saving: Saving | None) -> Saving | None:
+    if saving is None:
+        return None
+    return replace(saving, shard_bytes=saving.shard_bytes // QUICK_SHARD_DIVISOR)
+
+
 def prepare(workload: Workload, work_folder: Path) -> Path:
-    """Return the folder with the data of `workload`, built now if it is not there yet."""
+    """Return the folder with the data of `workload`, built now if it is not there yet.
+
+    A split looks at no bytes, so it has none on the disk.
+    """
     layout = build_layout(workload.layout)
+    if workload.task == "split":
+        return work_folder / layout.name
     folder = ensure_checkpoint(layout, work_folder)
-    if any(competitor.suffix == ".bin" for competitor in workload.competitors):
+    loads_pickles = workload.saving is None
+    if loads_pickles and any(competitor.suffix == ".bin" for competitor in workload.competitors):
         ensure_pickle_twin(layout, folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""Compiles the programs in C, which measure the machine, into the data folder."""
+"""Compiles the programs in C, which measure the machine's limits, into the data folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent.parent
 HEADER = SOURCES / "raw_chunks.h"
-PROGRAMS = ("raw_limit",)
+PROGRAMS = ("raw_limit", "raw_write")
 
 
 def compile_raw_programs(work_folder: Path) -> None:
