@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 
 from harness.launch import Launcher, Record
 from harness.machine import describe_machine, package_versions, require_linux
-from harness.raw_limit import compile_raw_limit
+from harness.raw_programs import compile_raw_programs
 from harness.schedule import Turn, plan_turns
 from report import write_report
-from workloads import GROUPS, NAMED, Workload, find_workload, prepare
+from workloads import GROUPS, NAMED, find_workload, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from definitions import Workload
 
 BENCHES = Path(__file__).resolve().parent
 DEFAULT_ROUNDS = 5
@@ -58,7 +60,7 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
         + ", ".join(workload.name for workload in NAMED)
         + "; groups: "
         + ", ".join(GROUPS)
-        + "; and flat-children-N, flat-parameters-N for every N",
+        + "; and flat-children-N, flat-parameters-N, split-N for every N",
     )
     parser.add_argument("--workloads", type=split_words, metavar="NAME,…")
     parser.add_argument("--rounds", type=positive, help=f"default {DEFAULT_ROUNDS}; --quick: 1")
@@ -117,7 +119,7 @@ def chosen_workloads(names: Iterable[str], *, quick: bool) -> list[Workload]:
 def build_data(workloads: Iterable[Workload], work_folder: Path) -> dict[str, Path]:
     """Build what is not there yet; return each workload's checkpoint folder."""
     work_folder.mkdir(parents=True, exist_ok=True)
-    compile_raw_limit(work_folder)
+    compile_raw_programs(work_folder)
     folders = {}
     for workload in workloads:
         say(f"data: {workload.layout}")

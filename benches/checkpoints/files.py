@@ -37,13 +37,18 @@ def ensure_checkpoint(layout: Layout, work_folder: Path) -> Path:
     stamp.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _write_shards(layout, folder)
-    _write_index(layout, folder)
+    write_checkpoint(layout, folder, SEED)
     stamp.write_text(str(RECIPE_VERSION))
     return folder
 
 
-def _write_shards(layout: Layout, folder: Path) -> None:
+def write_checkpoint(layout: Layout, folder: Path, seed: int) -> None:
+    """Write shards and index into `folder`, and wait until they are on the disk."""
+    _write_shards(layout, folder, seed)
+    _write_index(layout, folder)
+
+
+def _write_shards(layout: Layout, folder: Path, seed: int) -> None:
     for number, shard in enumerate(layout.shards):
         path = folder / layout.shard_file_name(number)
         ordered = file_order(shard)
@@ -53,17 +58,19 @@ def _write_shards(layout: Layout, folder: Path) -> None:
             if layout.sparse:
                 file.truncate(file.tell() + data_bytes)
             else:
-                for block in _seeded_blocks(number, ordered, data_bytes):
+                for block in _seeded_blocks([seed, number], ordered, data_bytes):
                     file.write(block)
             file.flush()
             os.fdatasync(file.fileno())
 
 
-def _seeded_blocks(number: int, tensors: list[TensorSpec], data_bytes: int) -> Iterator[memoryview]:
-    """Yield the data of shard `number`: random bits of which every item is a finite float."""
+def _seeded_blocks(
+    seed: list[int], tensors: list[TensorSpec], data_bytes: int
+) -> Iterator[memoryview]:
+    """Yield the data of a shard: random bits of which every item is a finite float."""
     (item_bytes,) = {tensor.num_bytes // _items(tensor) for tensor in tensors}
     mask, bit = FINITE_BITS[item_bytes]
-    generator = np.random.Generator(np.random.SFC64([SEED, number]))
+    generator = np.random.Generator(np.random.SFC64(seed))
     left = data_bytes
     while left:
         words = min(BLOCK_WORDS, -(-left // 8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -43,6 +43,11 @@ class Layout:
         """Name of shard `number` (from 0) as transformers and the hub spell it."""
         stem = "model" if suffix == ".safetensors" else "pytorch_model"
         return f"{stem}-{number + 1:05d}-of-{len(self.shards):05d}{suffix}"
+
+
+def resplit(layout: Layout, max_shard_bytes: int) -> Layout:
+    """Return the layout cut into shards of another size."""
+    return replace(layout, shards=split_by_bytes(layout.tensors, max_shard_bytes))
 
 
 def split_by_bytes(

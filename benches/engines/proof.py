@@ -1,4 +1,4 @@
-"""Proves, outside the clock, that what an engine loaded equals the files, tensor by tensor."""
+"""Proves, outside the clock, that what an engine loaded or saved equals the files, every tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checkpoints.files import INDEX_NAME
 from checkpoints.naive_reader import read_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 WORD_MASK = 2**64 - 1
@@ -56,6 +56,49 @@ def verify_names(names: Iterable[str], folder: Path) -> dict[str, object]:
         message = f"{len(found ^ expected)} names differ from the index"
         raise ProofError(message)
     return {"tensors": len(found), "proof": "every name found"}
+
+
+def verify_saved(
+    state_dict: Mapping[str, torch.Tensor], folder: Path, suffix: str, dtype: torch.dtype | None
+) -> dict[str, object]:
+    """Compare every tensor of a state dict with what was saved; return what to print, or raise.
+
+    An index, where there is one, must send each name to the file that has it. `dtype` is what
+    the tensors were cast to.
+    """
+    homes: dict[str, str] = {}
+    num_bytes = 0
+    for path in sorted(folder.glob(f"*{suffix}")):
+        for name, stored in _read_any(path):
+            expected = state_dict[name].to(dtype or state_dict[name].dtype)
+            if stored.dtype != expected.dtype or not torch.equal(stored, expected):
+                message = f"tensor {name!r} of {path.name} differs from the state dict"
+                raise ProofError(message)
+            homes[name] = path.name
+            num_bytes += stored.nbytes
+    if homes.keys() != state_dict.keys():
+        message = f"{len(state_dict)} tensors in memory, {len(homes)} in the files"
+        raise ProofError(message)
+    index = folder / INDEX_NAME
+    if index.is_file() and json.loads(index.read_bytes())["weight_map"] != homes:
+        message = "the index differs from the shards"
+        raise ProofError(message)
+    return {"bytes": num_bytes, "tensors": len(homes), "proof": "every tensor equal"}
+
+
+def verify_copy(state_dict: Mapping[str, torch.Tensor], copies: Mapping[str, torch.Tensor]) -> None:
+    """Compare copies in memory with their originals; raise `ProofError`."""
+    for name, tensor in state_dict.items():
+        if copies[name].data_ptr() == tensor.data_ptr() or not torch.equal(copies[name], tensor):
+            message = f"tensor {name!r} was not copied"
+            raise ProofError(message)
+
+
+def _read_any(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    if path.suffix == ".safetensors":
+        yield from read_tensors(path)
+    else:
+        yield from torch.load(path, mmap=True, weights_only=True).items()
 
 
 def sum_of_words(tensors: Iterable[torch.Tensor]) -> int:

@@ -12,10 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from definitions import STATES, UNCONTROLLED, UNTOUCHED, Workload
 from harness.machine import package_versions
-from harness.memory import bytes_from_storage, read_memory, reset_peak, touch_and_free
-from harness.page_cache import bring_to
-from workloads import UNCONTROLLED, Workload, files_read, find_workload
+from harness.memory import (
+    bytes_from_storage,
+    read_memory,
+    reset_peak,
+    touch_and_free,
+    unwritten_bytes,
+)
+from harness.page_cache import bring_to, write_back
+from workloads import files_read, find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PLAN_FRESH_BYTES = 1 << 30  # Ample for a million tensors' names.
+LEFT_ALONE_SECONDS = 5.0  # Linux reports free pages to the host after two.
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ class Measurement:
     seconds: float
     resident_fraction: float | None
     read_from_storage_bytes: int
+    unwritten_bytes_before: int  # Of all files on the machine.
+    unwritten_bytes_after: int
     touched_and_freed_bytes: int
     peak_was_reset: bool
     resident_bytes_before: int
@@ -63,7 +73,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workload", required=True, type=find_workload)
     parser.add_argument("--folder", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--cache", choices=("cold", "warm", UNCONTROLLED), default=UNCONTROLLED)
+    parser.add_argument("--cache", choices=STATES, default=UNCONTROLLED)
     parser.add_argument("--variant", default="default", help="setting of this engine")
     parser.add_argument("--threads", type=int, default=4, help="threads of the raw limit")
     return Arguments(**vars(parser.parse_args(argv)))
@@ -80,17 +90,26 @@ def measure(
     files = files_read(arguments.workload, arguments.folder, suffix)
     gc.collect()
     fraction, touched = ready_machine(arguments, files)
-    was_reset = reset_peak()
+    return run_clock(call, touched, fraction)
+
+
+def run_clock(
+    call: Callable[[], T], touched_bytes: int, resident_fraction: float | None = None
+) -> tuple[T, Measurement]:
+    """Run `call` once under the clock and read the kernel's counters; the machine is ready."""
+    was_reset, unwritten_before = reset_peak(), unwritten_bytes()
     before, storage_before, times_before = read_memory(), bytes_from_storage(), os.times()
     start = time.perf_counter()
     result = call()
     seconds = time.perf_counter() - start
-    after, times_after = read_memory(), os.times()
+    after, times_after, unwritten_after = read_memory(), os.times(), unwritten_bytes()
     return result, Measurement(
         seconds=seconds,
-        resident_fraction=fraction,
+        resident_fraction=resident_fraction,
         read_from_storage_bytes=bytes_from_storage() - storage_before,
-        touched_and_freed_bytes=touched,
+        unwritten_bytes_before=unwritten_before,
+        unwritten_bytes_after=unwritten_after,
+        touched_and_freed_bytes=touched_bytes,
         peak_was_reset=was_reset,
         resident_bytes_before=before.resident,
         anonymous_bytes_before=before.anonymous,
@@ -114,6 +133,24 @@ def ready_machine(arguments: Arguments, files: Sequence[FileRange]) -> tuple[flo
     plan = arguments.workload.task == "plan"
     touched = touch_and_free(PLAN_FRESH_BYTES if plan else sum(part.num_bytes for part in files))
     return bring_to(arguments.cache, files), touched
+
+
+def ready_to_write(arguments: Arguments, num_bytes: int) -> int:
+    """Write back all files of the machine, and touch and free memory, unless it is left alone.
+
+    Returns the bytes touched.
+
+    Raises:
+        CacheStateError: others write all the time.
+    """
+    write_back()
+    if arguments.cache == UNTOUCHED:
+        time.sleep(LEFT_ALONE_SECONDS)
+        touched = 0
+    else:
+        touched = touch_and_free(num_bytes)
+    write_back()
+    return touched
 
 
 def emit(measurement: Measurement | None = None, /, **facts: object) -> None:

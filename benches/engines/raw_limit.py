@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from checkpoints.safetensors_format import read_header
-from harness.raw_limit import binary_beside
+from harness.raw_programs import binary_beside
 from workloads import files_read
 
 from engines.proof import ProofError
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parse_arguments()
     paths = sorted(arguments.folder.glob("*.safetensors"))
     headers = {path: read_header(path) for path in paths}
-    command = [str(binary_beside(arguments.folder)), str(arguments.threads)]
+    command = [str(binary_beside(arguments.folder, "raw_limit")), str(arguments.threads)]
     for path, header in headers.items():
         command += [str(path), str(header.data_offset), str(header.data_bytes)]
     files = files_read(arguments.workload, arguments.folder, ".safetensors")

@@ -25,6 +25,7 @@ def describe_machine(work_folder: Path) -> dict[str, str]:
         if "hypervisor" in _field(Path("/proc/cpuinfo"), "flags")
         else "no",
         "transparent huge pages": _setting(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "unwritten files": _write_back_limits(),
         "file system": _file_system(work_folder),
         "disk": _disk(work_folder),
         "python": platform.python_version(),
@@ -58,6 +59,15 @@ def _setting(source: Path) -> str:
         return source.read_text().partition("[")[2].partition("]")[0]
     except OSError:
         return "unknown"
+
+
+def _write_back_limits() -> str:
+    """Return how much may wait to be written before the kernel writes, and before writers wait."""
+    limits = [
+        Path(f"/proc/sys/vm/{name}").read_text().strip()
+        for name in ("dirty_background_ratio", "dirty_ratio")
+    ]
+    return f"written from {limits[0]} % of memory on, writers wait from {limits[1]} %"
 
 
 def _file_system(folder: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 STATUS = Path("/proc/self/status")
+SYSTEM = Path("/proc/meminfo")
 CLEAR_REFERENCES = Path("/proc/self/clear_refs")
 COUNTERS = Path("/proc/self/io")
 RESET_PEAK = "5"
@@ -51,13 +52,18 @@ def bytes_from_storage() -> int:
     return _number(COUNTERS, "read_bytes")
 
 
+def unwritten_bytes() -> int:
+    """Bytes of files, of this process or any other, that are not on their disks yet."""
+    return (_number(SYSTEM, "Dirty") + _number(SYSTEM, "Writeback")) * KIBIBYTE
+
+
 def touch_and_free(num_bytes: int) -> int:
     """Touch as much fresh memory and hand it back, so that the free pages are really there.
 
     A virtual machine may have given its free pages back to the host; whoever touches them first
     pays for it. Here everybody has paid before the clock starts. Returns the bytes touched.
     """
-    available = _number(Path("/proc/meminfo"), "MemAvailable") * KIBIBYTE
+    available = _number(SYSTEM, "MemAvailable") * KIBIBYTE
     num_bytes = min(num_bytes, int(available * MEMORY_SHARE))
     if num_bytes <= 0:
         return 0

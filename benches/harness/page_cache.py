@@ -1,4 +1,4 @@
-"""Brings files to a known page-cache state, and proves it.
+"""Brings the page cache to a known state, and proves it.
 
 `cachestat(2)` (Linux 6.5) or else `mincore(2)` says how many pages of a range are resident.
 """
@@ -13,12 +13,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.memory import unwritten_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 COLD_MAX_RESIDENT = 0.01
 WARM_MIN_RESIDENT = 0.99
+UNWRITTEN_MAX_BYTES = 32 << 20  # Others may write a little.
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
 READ_BLOCK_BYTES = 4 << 20
@@ -70,6 +73,22 @@ def bring_to(state: str, ranges: Sequence[FileRange]) -> float:
             return fraction
         time.sleep(PAUSE_SECONDS)
     message = f"{fraction:.1%} of the files is resident: not {state} after {ATTEMPTS} attempts"
+    raise CacheStateError(message)
+
+
+def write_back() -> None:
+    """Write every file of the machine to its disk.
+
+    Raises:
+        CacheStateError: in five attempts, others have written as fast.
+    """
+    for _ in range(ATTEMPTS):
+        os.sync()
+        left = unwritten_bytes()
+        if left <= UNWRITTEN_MAX_BYTES:
+            return
+        time.sleep(PAUSE_SECONDS)
+    message = f"{left} bytes of files are not on the disk after {ATTEMPTS} attempts"
     raise CacheStateError(message)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from definitions import COLD, WARM
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from workloads import Competitor, Workload
+    from definitions import Competitor, Workload
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _takes_part(
     states: Collection[str],
     round_number: int,
 ) -> bool:
-    asked = state in states or state not in {"cold", "warm"}
+    asked = state in states or state not in {COLD, WARM}
     own_states = competitor.states or workload.states
     rounds_left = competitor.max_rounds is None or round_number < competitor.max_rounds
     return asked and state in own_states and rounds_left

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from reporting.tables import STATES, TIMES, ratio_text, time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -31,7 +31,9 @@ COLOURS = {
     "transformers-rule": "#d98032",
     "hub": "#8d6cab",
     "torch-load": "#5b7fb5",
+    "torch-save": "#5b7fb5",
     "safetensors": "#c25b6a",
+    "memory-copy": "#a9b1b5",
     "raw-limit": "#a9b1b5",
 }
 INK, MUTED, FAINT = "#22313a", "#66747c", "#d9dfe2"
@@ -50,8 +52,9 @@ STYLE: dict[Any, Any] = {  # matplotlib's stub wants every key's literal.
     "svg.fonttype": "none",
 }
 TICK_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
-FLAT_NAME = re.compile(r"flat-(children|parameters)-(\d+)")
-SHAPES = {"children": "child modules", "parameters": "parameters of one module"}
+SCALING_NAME = re.compile(r"(flat-children|flat-parameters|split)-(\d+)")
+FILLS = {"flat-children": "child modules", "flat-parameters": "parameters of one module"}
+SPLITS = {"split": "find aliases and split"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,13 @@ def save_plots(sections: Sequence[Section], folder: Path) -> list[Path]:
             drawn = [panel for panel in panels if _measured(panel)]
             if drawn:
                 paths += _save(_bars(drawn), folder, workload)
-        points = [section for section in sections if FLAT_NAME.fullmatch(section.workload)]
-        if len({section.workload for section in points}) > len(SHAPES):
-            paths += _save(_scaling(points), folder, "scaling")
+        for name, families, label in (
+            ("scaling", FILLS, "time to fill the model (warm)"),
+            ("scaling-split", SPLITS, "time to split"),
+        ):
+            curves = {family: _curves(sections, family) for family in families}
+            if any(len(points) > 1 for found in curves.values() for points in found.values()):
+                paths += _save(_scaling(curves, families, label), folder, name)
     return paths
 
 
@@ -163,14 +170,22 @@ def _tick_text(seconds: float) -> str:
     return f"{seconds / size:.4g} {unit}"
 
 
-def _scaling(points: Iterable[Section]) -> Figure:
-    """Time against the number of tensors, both logarithmic, one panel for each model shape."""
-    warm = [section for section in points if section.cache == "warm"]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    for shape, axis in zip(SHAPES, axes, strict=True):
-        _draw_scaling(axis, _curves(warm, shape))
-        axis.set_title(SHAPES[shape], loc="left", fontsize=10)
-    axes[0].set_ylabel("time to fill the model (warm)")
+def _scaling(
+    curves: Mapping[str, dict[str, list[Point]]], titles: Mapping[str, str], label: str
+) -> Figure:
+    """Time against the number of tensors, both logarithmic, one panel for each family."""
+    figure, axes = plt.subplots(
+        1,
+        len(curves),
+        figsize=(5 * len(curves) + 1, 4.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for family, axis in zip(curves, axes[0], strict=True):
+        _draw_scaling(axis, curves[family])
+        axis.set_title(titles[family], loc="left", fontsize=10)
+    axes[0][0].set_ylabel(label)
     _caption(figure, "dotted: growth in proportion to the number; whiskers: fastest to slowest run")
     figure.suptitle(
         "1 KiB tensors: time against their number", x=0.01, ha="left", fontweight="bold"
@@ -178,11 +193,12 @@ def _scaling(points: Iterable[Section]) -> Figure:
     return figure
 
 
-def _curves(sections: Iterable[Section], shape: str) -> dict[str, list[Point]]:
+def _curves(sections: Iterable[Section], family: str) -> dict[str, list[Point]]:
+    """Each competitor's points of a family, by the number of tensors; cold ones are left out."""
     curves: dict[str, list[Point]] = {}
     for section in sections:
-        match = FLAT_NAME.fullmatch(section.workload)
-        if match and match[1] == shape:
+        match = SCALING_NAME.fullmatch(section.workload)
+        if match and match[1] == family and section.cache != "cold":
             for entry, seconds in _measured(section):
                 point = Point(int(match[2]), entry.title, seconds)
                 curves.setdefault(entry.competitor, []).append(point)

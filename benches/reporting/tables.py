@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EN DASH}"
 COLUMNS = (
-    "loader",
+    "competitor",
     "median",
     f"min {DASH} max",
     "GB/s",
@@ -26,7 +26,15 @@ GIGABYTE = 1e9
 MEBIBYTE = 2**20
 WARM_MAX_STORAGE_SHARE = 0.01
 TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
-STATES = {"cold": "cold", "warm": "warm", "any": "cache not controlled"}
+STATES = {
+    "cold": "cold",
+    "warm": "warm",
+    "synced": "no file waits to be written",
+    "touched": "memory touched before",
+    "untouched": "memory left alone before",
+    "any": "cache not controlled",
+}
+WITH_SPEED = {"fill", "read", "save", "snapshot"}
 
 
 def markdown(
@@ -116,7 +124,7 @@ def _row(section: Section, entry: Entry) -> tuple[str, ...]:
         entry.title,
         time_text(entry.seconds.median),
         _range(entry.seconds, time_text),
-        f"{speed:.2f}" if section.task in {"fill", "read"} else "",
+        f"{speed:.2f}" if section.task in WITH_SPEED else "",
         "1" if ours else ratio_text(entry.ratio.median) if entry.ratio else "",
         "" if ours or entry.ratio is None else _range(entry.ratio, ratio_text),
         f"{extra / MEBIBYTE:.0f} MiB" if extra is not None else "",

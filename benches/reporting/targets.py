@@ -20,7 +20,16 @@ RULE = "transformers-rule"
 FILL_SPEEDUP, FILL_SHARE_OF_LIMIT = 2.0, 0.85
 IMPORT_MAX_SECONDS = 0.030
 FLAT_MAX_SECONDS, FLAT_SPEEDUP = 2.0, 80.0
-SMALLEST, LARGEST = 5_000, 200_000
+GROWTHS = (  # First and last workload of each scaling plot, and their state.
+    ("flat-children", 5_000, 200_000, "warm"),
+    ("flat-parameters", 5_000, 200_000, "warm"),
+    ("split", 10_000, 1_000_000, "touched"),
+)
+SAVE_RIVALS = {"safetensors": "safetensors per shard", "hub": "huggingface_hub"}
+SAVE_SPEEDUP, DURABLE_SPEEDUP = 1.3, 1.5
+SNAPSHOT_MAX_COPIES = 1.2
+SPLIT_MAX_SECONDS = 0.25
+EXTRA_PEAK_MAX_BYTES = 64 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Verdict:
 def judge(sections: Sequence[Section]) -> list[Verdict]:
     """Judge every goal that the measured sections speak of."""
     table = {(section.workload, section.cache): section for section in sections}
-    checks = (_fill, _peak, _flat, _growth, _plans, _small_costs)
+    checks = (_fill, _peak, _flat, _plans, _small_costs, _save, _snapshot, _split, _growth)
     return [verdict for check in checks for verdict in check(table)]
 
 
@@ -57,13 +66,19 @@ def _fill(table: Sections) -> Iterator[Verdict]:
 
 
 def _peak(table: Sections) -> Iterator[Verdict]:
-    for cache in ("cold", "warm"):
-        entry = _ours(table, "tinyllama", cache)
+    for workload, cache, title in (
+        ("tinyllama", "cold", "2.2 GB, cold"),
+        ("tinyllama", "warm", "2.2 GB, warm"),
+        ("save-tinyllama", "synced", "saving"),
+        ("save-strided", "synced", "saving transposed views"),
+        ("save-cast", "synced", "saving with a cast"),
+    ):
+        entry = _ours(table, workload, cache)
         if entry and entry.extra_peak_bytes is not None:
             yield Verdict(
-                f"2.2 GB, {cache}: peak at most the model plus 64 MiB",
+                f"{title}: peak at most the model plus 64 MiB",
                 f"{entry.extra_peak_bytes / MEBIBYTE:.0f} MiB",
-                entry.extra_peak_bytes <= 64 * MEBIBYTE,
+                entry.extra_peak_bytes <= EXTRA_PEAK_MAX_BYTES,
             )
 
 
@@ -81,13 +96,13 @@ def _flat(table: Sections) -> Iterator[Verdict]:
 
 def _growth(table: Sections) -> Iterator[Verdict]:
     """Compare growth from the smallest to the largest count with that of n log n."""
-    allowed = LARGEST * log(LARGEST) / (SMALLEST * log(SMALLEST))
-    for shape in ("children", "parameters"):
-        small = _seconds(table, f"flat-{shape}-{SMALLEST}", "warm")
-        large = _seconds(table, f"flat-{shape}-{LARGEST}", "warm")
+    for family, smallest, largest, cache in GROWTHS:
+        small = _seconds(table, f"{family}-{smallest}", cache)
+        large = _seconds(table, f"{family}-{largest}", cache)
+        allowed = largest * log(largest) / (smallest * log(smallest))
         if small and large:
             yield Verdict(
-                f"{SMALLEST:,} → {LARGEST:,} {shape}: n log n or better, {ratio_text(allowed)}",
+                f"{family}, {smallest:,} → {largest:,}: n log n or better, {ratio_text(allowed)}",
                 ratio_text(large / small),
                 large / small <= allowed,
             )
@@ -117,6 +132,32 @@ def _small_costs(table: Sections) -> Iterator[Verdict]:
             f"{ratio_text(ratio.median)} as fast",
             ratio.median >= 1,
         )
+
+
+def _save(table: Sections) -> Iterator[Verdict]:
+    for workload, title, speedup in (
+        ("save-tinyllama", "save 2.2 GB", SAVE_SPEEDUP),
+        ("save-tinyllama-durable", "save 2.2 GB, durable", DURABLE_SPEEDUP),
+    ):
+        for rival, rival_title in SAVE_RIVALS.items():
+            if ratio := _ratio(table, workload, "synced", rival):
+                goal = f"{title}: at least {speedup}{TIMES} {rival_title}"
+                yield Verdict(goal, ratio_text(ratio.median), ratio.median >= speedup)
+
+
+def _snapshot(table: Sections) -> Iterator[Verdict]:
+    for cache in ("touched", "untouched"):
+        if ratio := _ratio(table, "save-async", cache, "memory-copy"):
+            copies = 1 / ratio.median
+            goal = f"save_async, memory {cache}: at most {SNAPSHOT_MAX_COPIES}{TIMES} one copy"
+            yield Verdict(goal, ratio_text(copies), copies <= SNAPSHOT_MAX_COPIES)
+
+
+def _split(table: Sections) -> Iterator[Verdict]:
+    seconds = _seconds(table, "split-50000", "touched")
+    if seconds is not None:
+        goal = "aliases and split of 50,000 tensors: at most 0.25 s"
+        yield Verdict(goal, time_text(seconds), seconds <= SPLIT_MAX_SECONDS)
 
 
 def _ratio(table: Sections, workload: str, cache: str, competitor: str) -> Spread | None:

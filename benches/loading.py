@@ -1,0 +1,130 @@
+"""The workloads that load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from definitions import UNCONTROLLED, WARM, Competitor, Workload
+
+FLAT_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
+QUADRATIC_MAX_COUNT = 20_000  # Above it the references need minutes for one load of child modules.
+
+WINDLASS = Competitor("windlass", "windlass", "windlass_loader")
+RULE = Competitor("transformers-rule", "transformers 4.46 rule", "transformers_rule")
+HUB = Competitor("hub", "huggingface_hub", "hub_loader")
+PICKLE = Competitor("torch-load", "torch.load (.bin, mmap)", "torch_loader", suffix=".bin")
+LIMIT = Competitor("raw-limit", "raw limit", "raw_limit")
+MAPPED = Competitor("windlass-mapped", "windlass (mapped)", "windlass_loader", "mapped")
+OWNED = Competitor("windlass-owned", "windlass (owned)", "windlass_loader", "owned")
+SAFETENSORS = Competitor("safetensors", "safetensors", "safetensors_loader")
+INDEX_AND_SAFE_OPEN = Competitor(
+    "safetensors", "json index + safe_open + keys", "safetensors_loader"
+)
+IMPORTS = (
+    Competitor("windlass", "import windlass", "import_time", "windlass"),
+    Competitor("safetensors", "import safetensors", "import_time", "safetensors"),
+)
+# One process measures both, call by call in turn, and prints a line for each.
+CALLS = (Competitor("windlass", "load_file, 1 KB", "call_overhead"),)
+
+FILLERS = (WINDLASS, RULE, HUB, LIMIT)
+FILE_READERS = (MAPPED, OWNED, SAFETENSORS)
+PLANNERS = (WINDLASS, INDEX_AND_SAFE_OPEN)
+
+
+def _minutes_long(competitor: Competitor) -> Competitor:
+    """Limit a quadratic reference to one round, warm: there, no disk is what takes its time."""
+    return replace(competitor, states=(WARM,), max_rounds=1)
+
+
+LOADS = (
+    Workload(
+        "tinyllama",
+        "TinyLlama-1.1B, 2.2 GB bf16 in 5 shards",
+        "fill",
+        "tinyllama",
+        (WINDLASS, RULE, HUB, PICKLE, LIMIT),
+    ),
+    Workload("mixtral", "Mixtral-like, 2 GB in 995 tensors", "fill", "mixtral", FILLERS),
+    Workload(
+        "flat-children-50000",
+        "50,000 tensors of 1 KiB, 50,000 child modules",
+        "fill",
+        "flat-children-50000",
+        (WINDLASS, _minutes_long(RULE), _minutes_long(HUB)),
+    ),
+    Workload(
+        "flat-parameters-50000",
+        "50,000 tensors of 1 KiB, parameters of one module",
+        "fill",
+        "flat-parameters-50000",
+        (WINDLASS, RULE, HUB),
+    ),
+    Workload(
+        "tiny-transformer",
+        "6,000 tiny tensors in a transformer",
+        "fill",
+        "tiny-transformer",
+        (WINDLASS, RULE, HUB),
+    ),
+    Workload(
+        "tinyllama-float32",
+        "TinyLlama-1.1B, bf16 file into float32 parameters",
+        "fill",
+        "tinyllama",
+        FILLERS,
+        model_dtype="float32",
+    ),
+    Workload(
+        "tinyllama-dict",
+        "TinyLlama-1.1B into a dict, every byte touched",
+        "read",
+        "tinyllama",
+        FILE_READERS,
+        baseline="windlass-mapped",
+    ),
+    Workload(
+        "llama70b-plan",
+        "Open and plan Llama-2-70B: 723 tensors, 30 sparse shards",
+        "plan",
+        "llama70b",
+        PLANNERS,
+    ),
+    Workload(
+        "million-plan",
+        "Open and plan 1,000,000 tensors in 200 sparse shards",
+        "plan",
+        "million",
+        PLANNERS,
+    ),
+    Workload(
+        "import",
+        "import, above a bare interpreter",
+        "import",
+        "one-kilobyte",
+        IMPORTS,
+        states=(UNCONTROLLED,),
+    ),
+    Workload(
+        "call-overhead",
+        "load_file of a 1 KB file, in a loop",
+        "call",
+        "one-kilobyte",
+        CALLS,
+        states=(UNCONTROLLED,),
+    ),
+)
+
+
+def flat_workload(shape: str, count: int) -> Workload:
+    """Return one point of the scaling plot; references that are quadratic leave early."""
+    place = "child modules" if shape == "children" else "parameters of one module"
+    with_references = shape == "parameters" or count <= QUADRATIC_MAX_COUNT
+    return Workload(
+        f"flat-{shape}-{count}",
+        f"{count:,} tensors of 1 KiB, {place}",
+        "fill",
+        f"flat-{shape}-{count}",
+        (WINDLASS, RULE, HUB) if with_references else (WINDLASS,),
+        states=(WARM,),
+    )

@@ -1,0 +1,99 @@
+// What the raw programs share: files cut into chunks, threads that take chunks in turn, a clock.
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHUNK_BYTES = 4 << 20, MAX_THREADS = 256 };
+
+struct part {
+    const char *path;
+    uint64_t offset, bytes;
+    int descriptor;
+    char *memory;
+};
+
+struct job {
+    struct part *parts;
+    size_t part_count;
+    void (*move)(const struct part *part, uint64_t begin, uint64_t end);
+    atomic_size_t next_chunk;
+};
+
+static void fail(const char *what, const char *path) {
+    fprintf(stderr, "%s: %s: %s\n", what, path, strerror(errno));
+    exit(1);
+}
+
+static double now_seconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static void read_exactly(const struct part *part, uint64_t begin, uint64_t end) {
+    while (begin < end) {
+        ssize_t count = pread(part->descriptor, part->memory + begin, end - begin,
+                              (off_t)(part->offset + begin));
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) fail("pread", part->path);
+        begin += (uint64_t)count;
+    }
+}
+
+// Chunk numbers run through all the parts; false when `chunk` lies behind the last one.
+static int move_chunk(const struct job *job, size_t chunk) {
+    for (size_t i = 0; i < job->part_count; i++) {
+        const struct part *part = &job->parts[i];
+        size_t chunks = (part->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
+        if (chunk < chunks) {
+            uint64_t begin = (uint64_t)chunk * CHUNK_BYTES;
+            uint64_t end = begin + CHUNK_BYTES;
+            job->move(part, begin, end < part->bytes ? end : part->bytes);
+            return 1;
+        }
+        chunk -= chunks;
+    }
+    return 0;
+}
+
+static void *move_chunks(void *argument) {
+    struct job *job = argument;
+    while (move_chunk(job, atomic_fetch_add(&job->next_chunk, 1))) {
+    }
+    return NULL;
+}
+
+static void run_threads(struct job *job, int threads, void *(*work)(void *)) {
+    pthread_t handles[MAX_THREADS];
+    for (int i = 0; i < threads; i++) {
+        if ((errno = pthread_create(&handles[i], NULL, work, job)) != 0) fail("pthread_create", "");
+    }
+    for (int i = 0; i < threads; i++) pthread_join(handles[i], NULL);
+}
+
+static void allocate_touched(struct job *job) {
+    for (size_t i = 0; i < job->part_count; i++) {
+        struct part *part = &job->parts[i];
+        part->memory = mmap(NULL, part->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                            -1, 0);
+        if (part->memory == MAP_FAILED) fail("mmap", part->path);
+        memset(part->memory, 0x5A, part->bytes);
+    }
+}
+
+static uint64_t peak_resident_bytes(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)usage.ru_maxrss * 1024;
+}

@@ -1,0 +1,106 @@
+// The machine's limit: a thread for each file that preallocates it and writes memory in fixed chunks.
+//
+//   raw_write THREADS DURABLE FRESH_BYTES FOLDER FILE [FILE ...]
+//
+// Writes the contents of every FILE under its own name into FOLDER, by at most THREADS threads, and
+// prints one JSON line. The clock covers making the files, every write, and if DURABLE is 1 the
+// fsync of each file and of the folder; reading the contents into memory happens before it, and
+// then touching and freeing FRESH_BYTES, which a virtual machine's host would take back in seconds.
+//
+// One thread for each file: the kernel lets in only one buffered writer at a time.
+
+#include "raw_chunks.h"
+
+#include <libgen.h>
+#include <sys/stat.h>
+
+static int durable;
+static const char *folder;
+
+static void load(struct job *job, char **paths) {
+    for (size_t i = 0; i < job->part_count; i++) {
+        struct part *part = &job->parts[i];
+        struct stat facts;
+        part->path = paths[i];
+        part->descriptor = open(part->path, O_RDONLY | O_CLOEXEC);
+        if (part->descriptor < 0 || fstat(part->descriptor, &facts) != 0) fail("open", part->path);
+        part->bytes = (uint64_t)facts.st_size;
+    }
+    allocate_touched(job);
+    job->move = read_exactly;
+    run_threads(job, 1, move_chunks);
+    for (size_t i = 0; i < job->part_count; i++) {
+        close(job->parts[i].descriptor);
+        job->parts[i].path = basename((char *)job->parts[i].path);
+    }
+    atomic_store(&job->next_chunk, 0);
+}
+
+static void touch_and_free(size_t bytes) {
+    if (bytes == 0) return;
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) fail("mmap", "");
+    for (size_t at = 0; at < bytes; at += 4096) ((volatile char *)memory)[at] = 1;
+    munmap(memory, bytes);
+}
+
+static void write_exactly(const struct part *part, int descriptor, uint64_t begin, uint64_t end) {
+    while (begin < end) {
+        ssize_t count = pwrite(descriptor, part->memory + begin, end - begin, (off_t)begin);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) fail("pwrite", part->path);
+        begin += (uint64_t)count;
+    }
+}
+
+static void write_file(const struct part *part, int directory) {
+    int descriptor = openat(directory, part->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (descriptor < 0) fail("openat", part->path);
+    (void)fallocate(descriptor, 0, 0, (off_t)part->bytes); // Not every file system has it.
+    for (uint64_t begin = 0; begin < part->bytes; begin += CHUNK_BYTES) {
+        uint64_t end = begin + CHUNK_BYTES;
+        write_exactly(part, descriptor, begin, end < part->bytes ? end : part->bytes);
+    }
+    if (durable && fsync(descriptor) != 0) fail("fsync", part->path);
+    if (close(descriptor) != 0) fail("close", part->path);
+}
+
+static void *write_files(void *argument) {
+    struct job *job = argument;
+    int directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) fail("open", folder);
+    for (size_t i; (i = atomic_fetch_add(&job->next_chunk, 1)) < job->part_count;) {
+        write_file(&job->parts[i], directory);
+    }
+    if (durable && fsync(directory) != 0) fail("fsync", folder);
+    close(directory);
+    return NULL;
+}
+
+int main(int count, char **arguments) {
+    int threads = count > 1 ? atoi(arguments[1]) : 0;
+    if (count < 6 || threads < 1 || threads > MAX_THREADS) {
+        fprintf(stderr, "usage: raw_write THREADS DURABLE FRESH_BYTES FOLDER FILE [FILE ...]\n");
+        return 2;
+    }
+    durable = atoi(arguments[2]);
+    folder = arguments[4];
+    struct job job = {.part_count = (size_t)count - 5};
+    job.parts = calloc(job.part_count, sizeof *job.parts);
+    if (job.parts == NULL) fail("calloc", "");
+    load(&job, arguments + 5);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < job.part_count; i++) bytes += job.parts[i].bytes;
+    if ((size_t)threads > job.part_count) threads = (int)job.part_count;
+
+    touch_and_free(strtoull(arguments[3], NULL, 10));
+    sync();
+    double start = now_seconds();
+    run_threads(&job, threads, write_files);
+    double seconds = now_seconds() - start;
+
+    printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"threads\": %d, \"chunk_bytes\": %d, "
+           "\"peak_resident_bytes\": %" PRIu64 "}\n",
+           seconds, bytes, threads, (int)CHUNK_BYTES, peak_resident_bytes());
+    return 0;
+}
