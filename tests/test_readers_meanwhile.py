@@ -183,6 +183,21 @@ def test_an_empty_folder_is_not_looked_into_for_ever() -> None:
     assert len(looks) == MOST_TRIES
 
 
+def test_a_file_that_was_away_and_is_another_now_is_opened(tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    index.touch()
+    other = tmp_path / "other.json"
+    other.touch()
+
+    def open_file(file: CheckpointFile) -> str:
+        if other.exists():
+            other.replace(index)
+            raise ShardNotFound("the index")
+        return file.path
+
+    assert open_found(lambda: _index(str(index)), open_file) == str(index)
+
+
 def test_a_missing_shard_is_looked_for_once(tmp_path: Path) -> None:
     index = tmp_path / "index.json"
     index.touch()

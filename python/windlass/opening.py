@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from windlass.errors import CheckpointNotFound, ShardNotFound
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from windlass.layout import CheckpointFile
 
 T = TypeVar("T")
+Identity: TypeAlias = tuple[int, int, int, int]
 
 #: How often a checkpoint is looked for that is another one each time.
 MOST_TRIES = 10
@@ -25,12 +26,28 @@ def open_found(find: Callable[[], CheckpointFile], open_file: Callable[[Checkpoi
     just seen it then finds the new checkpoint at the next look.
     """
     for _ in range(MOST_TRIES - 1):
-        path = None
         try:
             file = find()
-            path = file.path
+        except CheckpointNotFound:
+            continue
+        before = identity(file.path)
+        try:
             return open_file(file)
         except (CheckpointNotFound, ShardNotFound):
-            if path is not None and os.path.lexists(path):
+            if is_still(file.path, before):
                 raise  # It is something else that is not there.
     return open_file(find())
+
+
+def identity(path: str) -> Identity | None:
+    """Return what tells a file from one that takes its name; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_still(path: str, before: Identity | None) -> bool:
+    """Whether a file is there that was there before."""
+    return before is not None and identity(path) == before

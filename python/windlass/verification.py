@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from windlass import _rust
 from windlass.errors import CheckpointError, CheckpointNotFound, ChecksumMismatch
 from windlass.layout import find_safetensors
-from windlass.opening import MOST_TRIES
+from windlass.opening import MOST_TRIES, identity, is_still
 from windlass.options import check_options
 from windlass.progress import track
 
@@ -70,9 +70,9 @@ def verify(
             file = _find(path)
         except CheckpointNotFound:
             continue
-        before = _identity(file.path)
+        before = identity(file.path)
         findings = _verify(file, threads, progress)
-        if not findings or (before is not None and before == _identity(file.path)):
+        if not findings or is_still(file.path, before):
             return findings
     return _verify(_find(path), threads, progress)
 
@@ -115,14 +115,6 @@ def refuse_findings(findings: list[Finding]) -> None:
         more = f" ({len(findings)} findings in all)" if len(findings) > 1 else ""
         message = f"`{file}`{where}: expected {expected}, found {found}{more}"
         raise ChecksumMismatch(message)
-
-
-def _identity(path: str) -> tuple[int, ...] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read_index(file: CheckpointFile) -> dict[str, set[str]] | Finding:

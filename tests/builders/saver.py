@@ -188,14 +188,32 @@ def _copy_states(save: Callable[[], None], folder: str, copies: str) -> list[str
     pid, ready = _fork(save_stepwise)
     os.close(ready)
     names: list[str] = []
-    seen = None
+    seen: list[tuple[object, ...]] = []
     for _ in stepping.stops(pid):
-        state = _state(folder)
+        name = f"{len(names):04}"
+        state = _copy_unless(seen, folder, Path(copies, name))
         if state != seen:
             seen = state
-            names.append(f"{len(names):04}")
-            shutil.copytree(folder, Path(copies, names[-1]))
+            names.append(name)
     return names
+
+
+def _copy_unless(
+    seen: list[tuple[object, ...]], folder: str, copy: Path
+) -> list[tuple[object, ...]]:
+    """Copy a folder unless its state has been seen; return its state.
+
+    While one thread is stopped, another may go on, to its own next system call at most.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError, shutil.Error):
+            state = _state(folder)
+            if state == seen:
+                return state
+            shutil.copytree(folder, copy)
+            if _state(folder) == state:
+                return state
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def _state(folder: str) -> list[tuple[object, ...]]:
