@@ -110,6 +110,18 @@ def _dropped(folder: Path) -> set[str]:
     return set(metadata_of(path if path.exists() else folder / "model.safetensors"))
 
 
+def test_tensors_without_elements_are_where_the_hub_puts_them(tmp_path: Path) -> None:
+    """All in one shard: to the hub they share the storage that is none."""
+    state = {"a": torch.empty(0), "b": torch.ones(5), "c": torch.ones(5), "d": torch.empty(0, 2)}
+    windlass.save_torch_state_dict(state, tmp_path / "ours", max_shard_size=30)
+    (tmp_path / "theirs").mkdir()
+    huggingface_hub.save_torch_state_dict(dict(state), tmp_path / "theirs", max_shard_size=30)
+    ours, theirs = (
+        json.loads((tmp_path / name / INDEX).read_text()) for name in ("ours", "theirs")
+    )
+    assert ours["weight_map"] == theirs["weight_map"]
+
+
 @pytest.mark.parametrize("size", [16, "5GB"])
 @pytest.mark.parametrize("old_size", [16, "5GB"])
 def test_files_of_others_are_not_touched(tmp_path: Path, old_size: Any, size: Any) -> None:

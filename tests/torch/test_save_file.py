@@ -176,6 +176,21 @@ def test_cast_applies_to_floats_only(tmp_path: Path) -> None:
     assert dtypes == {**{name: t.dtype for name, t in state.items()}, "float": torch.bfloat16}
 
 
+@pytest.mark.parametrize("save", [windlass.save_torch_state_dict, windlass.save_async])
+@pytest.mark.parametrize("dtype", CASTS)
+@pytest.mark.parametrize("shape", [(), (3, 2), (1, 2_500_000)])
+def test_negated_view_is_cast_with_its_sign(
+    tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, save: Any
+) -> None:
+    """Where torch's `copy_` makes infinity positive, or cannot negate the dtype of the file."""
+    values = torch.linspace(-1e7, 3e7, torch.Size(shape).numel()).reshape(shape)
+    negated = torch.complex(values, values).conj().imag
+    done = save({"x": negated}, tmp_path, dtype=dtype)
+    assert done is None or done.result() is None
+    found = windlass.load_file(tmp_path / "model.safetensors")["x"]
+    assert bits(found) == bits((-values).to(dtype))
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
 def test_new_file_has_the_mode_of_the_umask(
     tmp_path: Path, umask: Callable[[int], int], mask: int

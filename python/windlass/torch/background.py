@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from windlass.errors import SnapshotTooLarge
+from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def _copy_tensor(one: Placed) -> torch.Tensor:
     taken = torch.empty(one.tensor.shape, dtype=one.dtype)
     bits = one.as_bits()
     if bits is None:
-        return taken.copy_(one.tensor)
+        copy_cast(taken, one.tensor)
+        return taken
     taken.view(bits.dtype).copy_(bits)
     return taken

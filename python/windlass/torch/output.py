@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Integer of each size, for moving bits without looking at them.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+#: Elements of a negated view that are copied before they are cast: 8 MiB at most.
+_NEGATED_AT_ONCE = 1 << 20
+
 
 class Placed(NamedTuple):
     """A tensor and the place that it is saved to.
@@ -149,7 +152,7 @@ def _write_staged(
         for batch in batches(map(_piece, staged)):
             values = list(place(batch, buffers[0]))
             for piece, value in zip(batch, values, strict=True):
-                value.copy_(piece.target)
+                copy_cast(value, piece.target)
             if pending is not None:
                 pending.result()
                 tell(done)
@@ -166,6 +169,25 @@ def _write_staged(
         if pending is not None:
             pending.result()
             tell(done)
+
+
+def copy_cast(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Copy values, cast to the dtype of the target.
+
+    Of a negated view torch's own `copy_` casts the values first and negates then, which 8-bit
+    floats cannot, and which gives a lone infinity the wrong sign. Here it is negated first, part by
+    part: a copy of all of it might be larger than all buffers.
+    """
+    if not source.is_neg() or source.dtype == target.dtype:
+        target.copy_(source)
+    elif source.numel() <= _NEGATED_AT_ONCE:
+        target.copy_(source.resolve_neg())
+    elif len(source) == 1:
+        copy_cast(target[0], source[0])
+    else:
+        half = len(source) // 2
+        copy_cast(target[:half], source[:half])
+        copy_cast(target[half:], source[half:])
 
 
 def _piece(one: Placed) -> Piece:

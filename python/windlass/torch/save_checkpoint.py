@@ -212,7 +212,9 @@ def prepare(
             on_overlap=on_overlap,
         )
         placed = [Placed(0, name, one, file_dtype(one, dtype)) for name, one in stored.items()]
-        measured = Measured(list(stored), [(one.nbytes, None) for one in placed])
+        # Tensors without elements share the storage that is none, as the hub sees it.
+        items = [(one.nbytes, None if one.nbytes else 0) for one in placed]
+        measured = Measured(list(stored), items)
         split = split_measured(measured, pattern, max_shard_size, "hub")
         return Prepared(family, split, {**dropped, **told}, placed, settings)
 
