@@ -99,8 +99,7 @@ def test_readers_find_old_or_new_or_notice(
     ):
         counts = list(readers.map(lambda model: _load_all_the_time(model, tmp_path), models))
     found = sum(counts, Counter())
-    assert found.keys() <= {OLD, NEW, "FileChanged"}
-    assert found[OLD] + found[NEW] > found.total() / 2
+    assert {OLD, NEW} <= found.keys() <= {OLD, NEW, "FileChanged"}
 
 
 @pytest.mark.parametrize("transition", TRANSITIONS)

@@ -70,7 +70,7 @@ class Saver:
 
     @contextlib.contextmanager
     def saving_in_turn(self, folder: Path, *checkpoints: Checkpoint) -> Iterator[None]:
-        """Save one checkpoint after the other, over and over."""
+        """Save one checkpoint after the other, over and over, and rest as long as each save took."""
         self._ask(do="save in turn", folder=str(folder), checkpoints=checkpoints)
         try:
             yield
@@ -145,7 +145,9 @@ def main() -> None:
 def _in_turn(save: Callable[[str, list[Any]], None], folder: str, checkpoints: list[Any]) -> None:
     while True:
         for checkpoint in checkpoints:
+            begin = time.perf_counter()
             save(folder, checkpoint)
+            time.sleep(time.perf_counter() - begin)
 
 
 def _fork_and_kill(save: Callable[[], None], delay: float | None) -> dict[str, Any]:
