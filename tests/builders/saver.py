@@ -70,7 +70,7 @@ class Saver:
 
     @contextlib.contextmanager
     def saving_in_turn(self, folder: Path, *checkpoints: Checkpoint) -> Iterator[None]:
-        """Save one checkpoint after the other, over and over, and rest as long as each save took."""
+        """Save one checkpoint after the other, over and over; rest as long as each took."""
         self._ask(do="save in turn", folder=str(folder), checkpoints=checkpoints)
         try:
             yield
