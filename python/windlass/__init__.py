@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from windlass._rust import __version__
-from windlass.checkpoint import Checkpoint, TensorInfo
+from windlass.checkpoint import Checkpoint
 from windlass.errors import (
+    BudgetExceeded,
     CheckpointError,
     CheckpointNotFound,
     ChecksumMismatch,
@@ -47,6 +48,7 @@ from windlass.errors import (
     UnsupportedTensor,
     WindlassError,
 )
+from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
     from windlass.recovery import recover
@@ -110,6 +112,7 @@ _LAZY = {
 
 __all__ = [
     "AliasGroup",
+    "BudgetExceeded",
     "Checkpoint",
     "CheckpointError",
     "CheckpointNotFound",

@@ -51,6 +51,10 @@ class Mapping:
     Writing to it changes memory and never the file. It lives as long as anything looks into it.
     """
 
+    @staticmethod
+    def anonymous(nbytes: int) -> Mapping:
+        """Return memory of no file, all zero, which the system has back when it is gone."""
+
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 

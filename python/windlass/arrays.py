@@ -7,22 +7,29 @@ everything else is the same for all.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from windlass import _rust
-from windlass.checkpoint import TensorInfo
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from typing_extensions import Buffer, CapsuleType
 
     from windlass.types import Io, Memory, PathLike, Progress
 
 Array = TypeVar("Array")
+
+
+class ReadSettings(TypedDict):
+    """How the engine reads: threads (0 leaves the number to it), and the way."""
+
+    threads: int
+    io: Io
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class ArrayFile(Generic[Array]):
         check_options(memory=memory, io=io, threads=threads)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
-        self._threads, self._io = threads or 0, io
+        self._settings = ReadSettings(threads=threads or 0, io=io)
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
 
@@ -102,14 +109,22 @@ class ArrayFile(Generic[Array]):
         if self._mapping is not None:
             view, mapping = self._adapter.view, self._mapping
             return {name: view(name, info, mapping) for name, info in infos.items()}
-        arrays = {name: self._adapter.empty(name, info) for name, info in infos.items()}
-        destinations = list(map(self._adapter.destination, arrays.values()))
-        total = sum(info.nbytes for info in infos.values())
-        with track(total, progress) as tell:
-            self.table.read_into(
-                list(arrays), destinations, threads=self._threads, io=self._io, progress=tell
-            )
-        return arrays
+        return read_owned(self.table, infos, self._adapter, self._settings, progress)
+
+
+def read_owned(
+    table: _rust.Checkpoint,
+    infos: Mapping[str, TensorInfo],
+    adapter: Adapter[Array],
+    settings: ReadSettings,
+    progress: Progress,
+) -> dict[str, Array]:
+    """Read tensors into new memory of their own."""
+    arrays = {name: adapter.empty(name, info) for name, info in infos.items()}
+    destinations = list(map(adapter.destination, arrays.values()))
+    with track(sum(info.nbytes for info in infos.values()), progress) as tell:
+        table.read_into(list(arrays), destinations, **settings, progress=tell)
+    return arrays
 
 
 def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:

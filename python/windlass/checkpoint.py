@@ -1,39 +1,22 @@
-"""`Checkpoint`: what is in a file or folder, without reading a tensor and without a framework."""
+"""`Checkpoint`: what is in a file or folder, seen without a framework; and its tensors, in one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from windlass import _rust
 from windlass.layout import find_safetensors
 from windlass.opening import open_found
+from windlass.options import check_options, check_word
+from windlass.quiet import paused_gc
+from windlass.sizes import parse_size
+from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
     from windlass.layout import CheckpointFile
-    from windlass.types import PathLike
-
-
-class TensorInfo(NamedTuple):
-    """Where one tensor is, and what.
-
-    Attributes:
-        dtype: name in the header, such as `"BF16"`; see `windlass._rust.DTYPES`.
-        shape: length of each dimension; empty for a scalar.
-        shard: file that holds it, as the index names it.
-        file_range: first byte and end within that file.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    shard: str
-    file_range: tuple[int, int]
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.file_range[1] - self.file_range[0]
+    from windlass.types import Io, PathLike, Progress
 
 
 class ReadPlan(NamedTuple):
@@ -128,3 +111,105 @@ class Checkpoint(Mapping[str, TensorInfo]):
     def plan(self) -> ReadPlan:
         """Plan reading every tensor, without reading any."""
         return ReadPlan(*self._table.plan())
+
+    def load(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        framework: str = "torch",
+        threads: int | None = None,
+        io: Io = "auto",
+        progress: Progress = None,
+    ) -> dict[str, Any]:
+        """Read tensors of all files at once, each into memory of its own.
+
+        Args:
+            names: which, and in which order; by default all, in that of the checkpoint.
+            framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
+            threads: reader threads, 16 by default.
+            io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+            progress: see `windlass.progress.track`.
+
+        Raises:
+            TensorNotFound: no tensor of that name.
+            FileChanged, ReadFailed: a file is not what it was when it was opened.
+
+        Example:
+            >>> Checkpoint(folder).load(["embed.weight"])["embed.weight"].shape
+            torch.Size([100, 16])
+        """
+        from windlass.arrays import ReadSettings, read_owned  # A table alone needs none of it.
+        from windlass.frameworks import find_framework
+
+        check_options(io=io, threads=threads)
+        adapter = find_framework(framework, "cpu").adapter
+        settings = ReadSettings(threads=threads or 0, io=io)
+        with paused_gc():
+            infos = self._ordered("index" if names is None else names)
+            return read_owned(self._table, infos, adapter, settings, progress)
+
+    def stream(
+        self,
+        order: Literal["file", "index"] | Iterable[str] = "file",
+        *,
+        budget: int | str = "4GB",
+        framework: str = "torch",
+        threads: int | None = None,
+        io: Io = "auto",
+    ) -> Iterator[tuple[str, Any]]:
+        """Read one tensor after the other, of a checkpoint that may be larger than memory.
+
+        What comes next is read ahead, as far as the budget allows. What has been given counts as
+        long as anything looks into it: delete tensors, or let the loop replace them.
+
+        Args:
+            order: `"file"`, as the bytes lie, shard by shard; `"index"`; or names.
+            budget: most memory for tensors at any time, in bytes or as text such as `"4GB"`. More
+                than twice the largest tensor keeps reading and work apart.
+            framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
+            threads: reader threads, 16 by default.
+            io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+
+        Returns:
+            An iterator of `(name, tensor)`. It may be left at any time.
+
+        Raises:
+            BudgetExceeded: a tensor is larger than the budget (at once), or tensors that are still
+                in use leave no room for the next (while iterating).
+            TensorNotFound: no tensor of that name.
+            ValueError: a name that stands twice, or a budget that is no size.
+            FileChanged, ReadFailed: while iterating: a file is not what it was.
+
+        Example:
+            >>> for name, tensor in Checkpoint(folder).stream(budget="1MB"):
+            ...     print(name, tuple(tensor.shape))
+            ...     break
+            embed.weight (100, 16)
+        """
+        from windlass.arrays import ReadSettings
+        from windlass.frameworks import find_framework
+        from windlass.streaming import stream
+
+        check_options(io=io, threads=threads)
+        adapter = find_framework(framework, "cpu").adapter
+        settings = ReadSettings(threads=threads or 0, io=io)
+        return stream(self._table, self._ordered(order), adapter, parse_size(budget), settings)
+
+    def _ordered(self, order: str | Iterable[str]) -> dict[str, TensorInfo]:
+        """Return tensors in an order."""
+        if not isinstance(order, str):
+            names = list(order)
+            infos = {name: self[name] for name in names}
+            if len(infos) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                message = f"tensor `{twice}`: the name stands twice"
+                raise ValueError(message)
+            return infos
+        check_word("order", order, ("file", "index"))
+        raw = list(zip(self._table.names(), self._table.infos(), strict=True))
+        if order == "file":
+            raw.sort(key=lambda entry: entry[1][2:])  # Shard and range.
+        return {
+            name: TensorInfo(dtype, shape, self._shards[shard], (start, end))
+            for name, (dtype, shape, shard, start, end) in raw
+        }

@@ -37,6 +37,7 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
     │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
 
 The Rust core has an enum of the same cases; the binding maps one to the other.
@@ -45,6 +46,7 @@ The Rust core has an enum of the same cases; the binding maps one to the other.
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceeded",
     "CheckpointError",
     "CheckpointNotFound",
     "ChecksumMismatch",
@@ -238,6 +240,10 @@ class SharedTensors(SaveError, RuntimeError):
 
 class SnapshotTooLarge(SaveError, MemoryError):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
+
+
+class BudgetExceeded(WindlassError, MemoryError):
+    """A stream needs more memory than its budget, or its user holds on to all of that."""
 
 
 class DestinationError(WindlassError, ValueError):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from windlass.checkpoint import TensorInfo
+    from windlass.tensor_info import TensorInfo
     from windlass.types import Io, Memory, PathLike, Progress
 
 __all__ = ["load", "load_file", "save", "save_file"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from windlass import _rust
-from windlass.checkpoint import TensorInfo
 from windlass.errors import InvalidPickle
+from windlass.tensor_info import TensorInfo
 from windlass.torch import tensors
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.fill import fill as fill_from_table

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
     from windlass import _rust
-    from windlass.checkpoint import TensorInfo
+    from windlass.tensor_info import TensorInfo
 
 
 def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:

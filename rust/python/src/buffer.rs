@@ -9,7 +9,7 @@
 
 use crate::errors::destination_error;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyMemoryError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -186,11 +186,12 @@ fn is_c_contiguous(shape: &[i64], strides: &[i64]) -> bool {
     })
 }
 
-/// A shard file in memory: private, writable, zero-copy. Exports the buffer protocol.
+/// A shard file in memory, private, writable, zero-copy; or memory of no file. Exports the buffer
+/// protocol.
 ///
 /// The map lives until the last object that looks into it is gone; there is no way to close it
 /// earlier, so no tensor can be left without its memory.
-#[pyclass(frozen, name = "Mapping", module = "windlass._rust")]
+#[pyclass(frozen, weakref, name = "Mapping", module = "windlass._rust")]
 pub(crate) struct PyMapping(Mapping);
 
 impl From<Mapping> for PyMapping {
@@ -201,6 +202,13 @@ impl From<Mapping> for PyMapping {
 
 #[pymethods]
 impl PyMapping {
+    #[staticmethod]
+    fn anonymous(nbytes: usize) -> PyResult<Self> {
+        let refused =
+            |error| PyMemoryError::new_err(format!("no {nbytes} bytes of memory: {error}"));
+        Mapping::anonymous(nbytes).map(Self).map_err(refused)
+    }
+
     fn __len__(&self) -> usize {
         self.0.len()
     }

@@ -1,4 +1,4 @@
-//! Memory maps of shard files: private and writable for zero-copy tensors.
+//! Memory maps: of shard files, private and writable for zero-copy tensors; and of no file.
 
 use super::dest::Dest;
 use super::file::{FileIdentity, reopen};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A private, copy-on-write map of a whole file.
+/// A private, copy-on-write map of a whole file, or memory of no file.
 ///
 /// Writing to it changes memory and never the file. `MAP_NORESERVE` keeps the kernel from
 /// charging the whole file against the commit limit.
@@ -43,13 +43,22 @@ impl Mapping {
         Ok(Self(MmapRaw::from(map)))
     }
 
+    /// New memory of `len` bytes, at least one, all zero. The system has it back as soon as it is
+    /// dropped, which an allocator does not promise.
+    ///
+    /// # Errors
+    /// What the system says: no memory left, most of all.
+    pub fn anonymous(len: usize) -> io::Result<Self> {
+        Ok(Self(MmapRaw::from(MmapOptions::new().len(len.max(1)).map_anon()?)))
+    }
+
     /// First byte of the map.
     #[must_use]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.0.as_mut_ptr()
     }
 
-    /// Size of the map in bytes, never 0: a file has at least a header.
+    /// Size of the map in bytes, never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
