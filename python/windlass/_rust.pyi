@@ -105,6 +105,30 @@ class Checkpoint:
     def map_shard(self, shard: int) -> Mapping:
         """Map a shard, after checking that it is still the file whose header was read."""
 
+    def read_cuts(
+        self,
+        names: Sequence[str],
+        shapes: Sequence[Sequence[int]],
+        cuts: Sequence[Sequence[tuple[int, int, int]]],
+        destinations: Sequence[Buffer | CapsuleType],
+        *,
+        threads: int,
+        io: str,
+        progress: Callable[[int], object] | None = None,
+    ) -> ReadStats:
+        """Fill destinations with parts of tensors, packed.
+
+        Args:
+            names: one tensor for each destination.
+            shapes: the dimensions that its cuts count in.
+            cuts: for each dimension `(first, count, step)`.
+            destinations: see `read_into`.
+            threads: see `read_into`.
+            io: see `read_into`.
+            progress: see `read_into`.
+
+        """
+
     def read_into(
         self,
         names: Sequence[str],

@@ -6,10 +6,12 @@ everything else is the same for all.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from windlass import _rust
+from windlass.cuts import cut
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, CapsuleType
 
+    from windlass.cuts import Cuts
+    from windlass.frameworks import Framework
     from windlass.types import Io, Memory, PathLike, Progress
 
 Array = TypeVar("Array")
@@ -125,6 +129,63 @@ def read_owned(
     with track(sum(info.nbytes for info in infos.values()), progress) as tell:
         table.read_into(list(arrays), destinations, **settings, progress=tell)
     return arrays
+
+
+def read_parts(
+    table: _rust.Checkpoint,
+    infos: Mapping[str, TensorInfo],
+    indexes: Mapping[str, Any],
+    *,
+    framework: Framework,
+    settings: ReadSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Read parts of tensors, each into new memory of its own."""
+    chosen = {name: infos[name] for name in indexes}
+    packed = {name: info for name, info in chosen.items() if _rust.DTYPES[info.dtype] % 8}
+    found = read_owned(table, packed, framework.adapter, settings, progress=False)
+    for name, whole in found.items():  # No byte begins with an element: cut in memory.
+        cut(name, tuple(whole.shape), indexes[name])
+        found[name] = framework.adapter.copy(framework.part(whole, indexes[name]))
+    cuts = {
+        name: cut(name, info.shape, indexes[name])
+        for name, info in chosen.items()
+        if name not in packed
+    }
+    found |= _read_cuts(
+        table, chosen, cuts, framework=framework, settings=settings, progress=progress
+    )
+    return {name: found[name] for name in indexes}
+
+
+def _read_cuts(
+    table: _rust.Checkpoint,
+    infos: Mapping[str, TensorInfo],
+    cuts: Mapping[str, Cuts],
+    *,
+    framework: Framework,
+    settings: ReadSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    adapter = framework.adapter
+    parts = {
+        name: adapter.empty(name, infos[name]._replace(shape=cut.shape))
+        for name, cut in cuts.items()
+    }
+    sizes = [math.prod(cut.shape) * _rust.DTYPES[infos[name].dtype] for name, cut in cuts.items()]
+    with track(sum(sizes) // 8, progress) as tell:
+        table.read_cuts(
+            list(cuts),
+            [infos[name].shape for name in cuts],
+            [cut.cuts for cut in cuts.values()],
+            list(map(adapter.destination, parts.values())),
+            **settings,
+            progress=tell,
+        )
+    return {
+        name: part if cuts[name].is_whole else adapter.copy(framework.part(part, cuts[name].after))
+        for name, part in parts.items()
+    }
 
 
 def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:

@@ -114,17 +114,20 @@ class Checkpoint(Mapping[str, TensorInfo]):
 
     def load(
         self,
-        names: Iterable[str] | None = None,
+        names: Iterable[str] | Mapping[str, Any] | None = None,
         *,
         framework: str = "torch",
         threads: int | None = None,
         io: Io = "auto",
         progress: Progress = None,
     ) -> dict[str, Any]:
-        """Read tensors of all files at once, each into memory of its own.
+        """Read tensors of all files at once, or parts of them, each into memory of its own.
 
         Args:
-            names: which, and in which order; by default all, in that of the checkpoint.
+            names: which, and in which order; by default all, in that of the checkpoint. A mapping
+                says which part of each: name → index of integers, slices and `...`, by the rules of
+                numpy. No byte is read twice, and none that is not needed, unless it lies between
+                two that are at most 64 KiB apart.
             framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
             threads: reader threads, 16 by default.
             io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
@@ -132,21 +135,46 @@ class Checkpoint(Mapping[str, TensorInfo]):
 
         Raises:
             TensorNotFound: no tensor of that name.
+            InvalidSlice: an index that the tensor does not have, or with a negative step.
             FileChanged, ReadFailed: a file is not what it was when it was opened.
 
         Example:
-            >>> Checkpoint(folder).load(["embed.weight"])["embed.weight"].shape
+            >>> checkpoint = Checkpoint(folder)
+            >>> checkpoint.load(["embed.weight"])["embed.weight"].shape
             torch.Size([100, 16])
+            >>> checkpoint.load({"embed.weight": (..., slice(4, 8))})["embed.weight"].shape
+            torch.Size([100, 4])
         """
-        from windlass.arrays import ReadSettings, read_owned  # A table alone needs none of it.
+        from windlass.arrays import ReadSettings, read_owned, read_parts  # A table needs none.
         from windlass.frameworks import find_framework
 
         check_options(io=io, threads=threads)
-        adapter = find_framework(framework, "cpu").adapter
+        found = find_framework(framework, "cpu")
         settings = ReadSettings(threads=threads or 0, io=io)
         with paused_gc():
+            if isinstance(names, Mapping):
+                return read_parts(
+                    self._table, self, names, framework=found, settings=settings, progress=progress
+                )
             infos = self._ordered("index" if names is None else names)
-            return read_owned(self._table, infos, adapter, settings, progress)
+            return read_owned(self._table, infos, found.adapter, settings, progress)
+
+    def read(
+        self,
+        name: str,
+        index: Any = ...,  # noqa: ANN401  (what indexes an array)
+        *,
+        framework: str = "torch",
+        threads: int | None = None,
+        io: Io = "auto",
+    ) -> Any:  # noqa: ANN401  (an array of the framework)
+        """Read one tensor, or part of it; arguments and errors are those of `load`.
+
+        Example:
+            >>> Checkpoint(folder).read("embed.weight", slice(2)).shape
+            torch.Size([2, 16])
+        """
+        return self.load({name: index}, framework=framework, threads=threads, io=io)[name]
 
     def stream(
         self,

@@ -37,6 +37,7 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
     │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    ├── InvalidSlice                     (IndexError) an index that is none of the tensor
     ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
 
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidSlice",
     "MetaParameter",
     "ModelError",
     "NoSpaceLeft",
@@ -240,6 +242,10 @@ class SharedTensors(SaveError, RuntimeError):
 
 class SnapshotTooLarge(SaveError, MemoryError):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
+
+
+class InvalidSlice(WindlassError, IndexError):
+    """An index that is not of integers and slices, or leaves the tensor."""
 
 
 class BudgetExceeded(WindlassError, MemoryError):

@@ -304,6 +304,16 @@ pub enum Error {
         /// Bytes of the destination.
         found: u64,
     },
+    /// Part of a tensor that it does not have.
+    #[error("tensor `{tensor}`: a cut leaves the shape {shape:?} of {byte_len} bytes")]
+    CutOutside {
+        /// Name of the tensor.
+        tensor: String,
+        /// The dimensions that were cut.
+        shape: Vec<u64>,
+        /// Bytes of the tensor.
+        byte_len: u64,
+    },
     /// Names, destinations and starts that do not pair up.
     #[error("expected as many destinations (and starts) as names: {names} names, {dests} destinations{}", and_starts(*.starts))]
     UnequalLists {

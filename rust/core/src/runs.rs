@@ -70,6 +70,11 @@ impl Footprint {
         Some(Self { address: view.address, run_bytes, dims })
     }
 
+    /// Length of each run.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_bytes
+    }
+
     /// From the first byte to the last.
     pub(crate) fn span(&self) -> Range<u64> {
         let reach: u64 = self.dims.iter().map(|&(len, stride)| (len - 1) * stride).sum();
@@ -81,7 +86,8 @@ impl Footprint {
         self.dims.iter().try_fold(1_u64, |count, &(len, _)| count.checked_mul(len))
     }
 
-    fn starts(&self) -> Vec<u64> {
+    /// First byte of each run, sorted.
+    pub(crate) fn starts(&self) -> Vec<u64> {
         let mut starts = vec![self.address];
         for &(len, stride) in &self.dims {
             let step = |&start: &u64| (0..len).map(move |i| start + i * stride);

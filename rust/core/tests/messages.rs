@@ -168,6 +168,10 @@ fn errors_of_requests_give_tensor_expected_and_found() {
             "tensor `h.3.w`: destination should have 8 bytes, has 9",
         ),
         (
+            Error::CutOutside { tensor: name(), shape: vec![2, 3], byte_len: 24 },
+            "tensor `h.3.w`: a cut leaves the shape [2, 3] of 24 bytes",
+        ),
+        (
             Error::RangeOutside { tensor: name(), start: 1, end: 9, byte_len: 8 },
             "tensor `h.3.w`: bytes 1..9 are outside its 8 bytes",
         ),

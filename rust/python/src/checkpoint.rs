@@ -10,7 +10,8 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::PathBuf;
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Checkpoint, Error, FormatError, Header, Index, Io, Located, ReadOptions, Strictness, header,
+    Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, Located, ReadOptions,
+    Strictness, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -18,6 +19,9 @@ type PyInfo<'py> = (&'static str, Bound<'py, PyTuple>, usize, u64, u64);
 
 /// `(name, dtype, shape, start and end)`.
 type PyEntry<'py> = (String, &'static str, Bound<'py, PyTuple>, u64, u64);
+
+/// Runs of a cut this near to each other are read as one.
+const CUT_GAP: u64 = 64 << 10;
 
 #[pyclass(frozen, name = "Checkpoint", module = "windlass._rust")]
 pub(crate) struct PyCheckpoint(Checkpoint);
@@ -120,8 +124,51 @@ impl PyCheckpoint {
         let dests = destinations.iter_mut().map(WriteBuf::dest).collect();
         let jobs = self.0.jobs(&names, dests, starts.as_deref());
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
-        let read = |control: &_| self.0.read_into(jobs, &options, control);
-        let done = interruptible(py, progress.as_ref(), read)?;
+        self.carry_out(py, jobs, &options, progress.as_ref())
+    }
+
+    #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn read_cuts<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<PyBackedStr>,
+        shapes: Vec<Vec<u64>>,
+        cuts: Vec<Vec<(u64, u64, u64)>>,
+        mut destinations: Vec<WriteBuf>,
+        threads: usize,
+        io: &str,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        if [shapes.len(), cuts.len(), destinations.len()] != [names.len(); 3] {
+            return Err(PyValueError::new_err("expected lists of equal length"));
+        }
+        let plan = PlanOptions { max_gap: CUT_GAP, ..PlanOptions::default() };
+        let options = ReadOptions { threads, io: parse_io(io)?, plan };
+        let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
+        let parts: Result<_, Error> = parts
+            .map(|((name, shape), (cuts, memory))| {
+                let cut = |(first, count, step)| Cut { first, count, step };
+                let cuts = cuts.into_iter().map(cut).collect();
+                Ok(CutJob { tensor: self.0.position(name)?, shape, cuts, dest: memory.dest() })
+            })
+            .collect();
+        let jobs = parts.and_then(|parts| self.0.cut_jobs(parts));
+        let jobs = jobs.map_err(|error| to_python(py, &error))?;
+        self.carry_out(py, jobs, &options, progress.as_ref())
+    }
+}
+
+impl PyCheckpoint {
+    fn carry_out<'py>(
+        &self,
+        py: Python<'py>,
+        jobs: Vec<Job<'_>>,
+        options: &ReadOptions,
+        progress: Option<&Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let read = |control: &_| self.0.read_into(jobs, options, control);
+        let done = interruptible(py, progress, read)?;
         let facts = PyDict::new(py);
         facts.set_item("bytes", done.bytes)?;
         facts.set_item("reads", done.reads)?;

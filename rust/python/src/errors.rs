@@ -72,6 +72,7 @@ fn class(error: &Error) -> PyErr {
         Error::TensorNotFound { .. } => python::TensorNotFound::new_err(message),
         Error::DestinationSize { .. }
         | Error::RangeOutside { .. }
+        | Error::CutOutside { .. }
         | Error::UnequalLists { .. }
         | Error::DestinationsOverlap { .. } => python::DestinationError::new_err(message),
         Error::Save { source, .. } => save_class(source, message),

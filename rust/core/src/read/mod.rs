@@ -4,10 +4,12 @@
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
 //! bytes; which one ran is told by [`ReadStats`].
 
+mod cuts;
 mod mapped;
 pub mod pool;
 mod positional;
 
+pub use cuts::{Cut, CutJob};
 pub use pool::Control;
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
@@ -126,13 +128,13 @@ impl Checkpoint {
             Ok(Job { tensor, start: starts.map_or(0, |starts| starts[i]), dest })
         };
         let jobs: Vec<_> = names.iter().zip(dests).enumerate().map(pair).collect::<Result<_>>()?;
-        self.refuse_overlap(&jobs)?;
+        self.refuse_overlap(jobs.iter().map(|job| (job.dest.span(), job.tensor)).collect())?;
         Ok(jobs)
     }
 
-    /// Several threads fill the destinations, so no two may share memory.
-    fn refuse_overlap(&self, jobs: &[Job<'_>]) -> Result<()> {
-        let mut spans: Vec<_> = jobs.iter().map(|job| (job.dest.span(), job.tensor)).collect();
+    /// Several threads fill the destinations, so no two may share memory: `spans` are first address
+    /// and end of each, with the tensor.
+    fn refuse_overlap(&self, mut spans: Vec<((usize, usize), usize)>) -> Result<()> {
         spans.retain(|((start, end), _)| start < end);
         spans.sort_unstable();
         let name = |tensor| self.tensor(tensor).0.to_owned();
