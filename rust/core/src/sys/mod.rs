@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod dest;
+pub(crate) mod elements;
 pub mod file;
 pub mod mmap;
 pub mod output;

@@ -73,6 +73,11 @@ impl<'a> Source<'a> {
         crc32c::crc32c(bytes)
     }
 
+    /// Where the memory begins.
+    pub(super) fn start(&self) -> *const u8 {
+        self.start
+    }
+
     /// The range as the kernel takes it.
     pub(super) fn as_iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.cast_mut().cast(), iov_len: self.len }

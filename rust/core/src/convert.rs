@@ -1,0 +1,16 @@
+//! Elements from one dtype to another, on the way between a file and memory.
+//!
+//! [`cast`] gives the conversion between two dtypes for contiguous elements.
+//!
+//! Results are those of torch's `copy_` (2.13, on x86) bit for bit, with two exceptions:
+//!
+//! - A float that has no value in an integer dtype is undefined there. Here it is truncated, then
+//!   wraps; what is beyond 64 bits (32 for `I8`, `I16` and `I32`) saturates first, and NaN is 0.
+//! - NaN as `BF16` is `0xFFFF` where torch works on blocks of `F32` or `F64`, and `0x7FC0` where it
+//!   works one by one, which depends on sizes and strides. Here it is the former for these two, and
+//!   the latter for the rest.
+
+mod cast;
+mod small_floats;
+
+pub use cast::{Cast, cast};
