@@ -110,12 +110,7 @@ pub(crate) fn map<S: Bits, D: Bits>(source: Source<'_>, dest: Dest<'_>, convert:
 /// As [`map`] does.
 pub(crate) fn widen_halves(source: Source<'_>, dest: Dest<'_>, convert: impl Fn(u16) -> u32) {
     let ends = Ends::new(source, dest);
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("f16c") {
-        // SAFETY: the processor has F16C.
-        done = unsafe { f16c::widen(&ends) };
-    }
+    let done = f16c::widen(&ends);
     ends.convert_from(done, convert);
 }
 
@@ -125,16 +120,26 @@ pub(crate) fn widen_halves(source: Source<'_>, dest: Dest<'_>, convert: impl Fn(
 /// As [`map`] does.
 pub(crate) fn narrow_to_halves(source: Source<'_>, dest: Dest<'_>, convert: impl Fn(u32) -> u16) {
     let ends = Ends::new(source, dest);
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("f16c") {
-        // SAFETY: the processor has F16C.
-        done = unsafe { f16c::narrow(&ends) };
-    }
+    let done = f16c::narrow(&ends);
     ends.convert_from(done, convert);
 }
 
-/// Half floats eight at a time; what is left over is the caller's.
+/// The processor's conversion of half floats: none. As below, how many elements are done.
+#[cfg(not(target_arch = "x86_64"))]
+mod f16c {
+    use super::Ends;
+
+    pub(super) fn widen(_: &Ends<'_, u16, u32>) -> usize {
+        0
+    }
+
+    pub(super) fn narrow(_: &Ends<'_, u32, u16>) -> usize {
+        0
+    }
+}
+
+/// The processor's conversion of half floats, eight at a time. What is left over, or all where the
+/// processor is too old, is the caller's: functions return how many elements are done.
 #[cfg(target_arch = "x86_64")]
 mod f16c {
     use super::Ends;
@@ -145,9 +150,16 @@ mod f16c {
 
     const LANES: usize = 8;
 
-    /// Returns how many elements are done.
-    #[target_feature(enable = "f16c")]
     pub(super) fn widen(ends: &Ends<'_, u16, u32>) -> usize {
+        if !std::is_x86_feature_detected!("f16c") {
+            return 0;
+        }
+        // SAFETY: the processor has F16C.
+        unsafe { widen_eights(ends) }
+    }
+
+    #[target_feature(enable = "f16c")]
+    fn widen_eights(ends: &Ends<'_, u16, u32>) -> usize {
         let done = ends.count / LANES * LANES;
         for position in (0..done).step_by(LANES) {
             // SAFETY: eight elements from `position` on are within the source.
@@ -163,9 +175,16 @@ mod f16c {
         done
     }
 
-    /// Returns how many elements are done.
-    #[target_feature(enable = "f16c")]
     pub(super) fn narrow(ends: &Ends<'_, u32, u16>) -> usize {
+        if !std::is_x86_feature_detected!("f16c") {
+            return 0;
+        }
+        // SAFETY: the processor has F16C.
+        unsafe { narrow_eights(ends) }
+    }
+
+    #[target_feature(enable = "f16c")]
+    fn narrow_eights(ends: &Ends<'_, u32, u16>) -> usize {
         let done = ends.count / LANES * LANES;
         for position in (0..done).step_by(LANES) {
             // SAFETY: eight elements from `position` on are within the source.
