@@ -1,6 +1,9 @@
-//! Elements from one dtype to another, on the way between a file and memory.
+//! Elements from one dtype, order and spacing to another, on the way between a file and memory.
 //!
-//! [`cast`] gives the conversion between two dtypes for contiguous elements.
+//! [`cast`] gives the conversion between two dtypes for contiguous elements. [`gather`] reads a
+//! strided tensor in C order and writes contiguous elements, [`scatter`] does the reverse; both
+//! cast on the way, and use 128 KiB of their own at most. To convert a part of a tensor, or parts on
+//! several threads, split the handle of the strided side.
 //!
 //! Results are those of torch's `copy_` (2.13, on x86) bit for bit, with two exceptions:
 //!
@@ -11,6 +14,11 @@
 //!   the latter for the rest.
 
 mod cast;
+mod layout;
 mod small_floats;
+mod walk;
 
+pub use crate::sys::strided::{StridedDest, StridedSource};
 pub use cast::{Cast, cast};
+pub use layout::{Layout, LayoutError};
+pub use walk::{gather, scatter};

@@ -1,10 +1,11 @@
-//! Casts against torch's results.
+//! Casts against torch's results, strided walks against one element at a time.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
+use proptest::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
-use windlass_core::convert::{Cast, cast};
+use windlass_core::convert::{Cast, Layout, StridedDest, StridedSource, cast, gather, scatter};
 use windlass_core::{Dest, Dtype, Source};
 
 /// What torch makes of the inputs; `data/make_casts.py` says what they are.
@@ -154,8 +155,102 @@ fn packed_and_complex_dtypes_are_not_cast() {
     }
 }
 
+/// A strided tensor within a slice.
+#[derive(Clone, Debug)]
+struct Tensor {
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+    /// Element of the slice that is the first in C order.
+    first: usize,
+    /// Elements of the slice.
+    memory: usize,
+}
+
+/// A dimension: its length, what is left free after each of its elements, whether it runs
+/// backwards, and whether it is expanded.
+type Dimension = (usize, usize, bool, bool);
+
+impl Tensor {
+    /// Lays dimensions out, the first of `order` innermost.
+    fn new(dimensions: &[Dimension], order: &[usize]) -> Self {
+        let shape: Vec<_> = dimensions.iter().map(|&(len, ..)| len).collect();
+        let mut strides = vec![0; shape.len()];
+        let (mut step, mut first) = (1_usize, 0);
+        for &dim in order {
+            let (len, gap, is_backwards, is_expanded) = dimensions[dim];
+            if is_expanded {
+                continue;
+            }
+            strides[dim] = if is_backwards { -step.cast_signed() } else { step.cast_signed() };
+            first += if is_backwards { step * len.saturating_sub(1) } else { 0 };
+            step *= len.max(1) + gap;
+        }
+        Self { shape, strides, first, memory: step }
+    }
+
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn layout(&self, dtype: Dtype) -> Layout {
+        Layout::new(byte_size(dtype), &self.shape, &self.strides).unwrap()
+    }
+
+    /// Element of the slice at a position in C order.
+    fn element(&self, mut position: usize) -> usize {
+        let mut element = self.first.cast_signed();
+        for (&len, stride) in self.shape.iter().zip(&self.strides).rev() {
+            element += (position % len).cast_signed() * stride;
+            position /= len;
+        }
+        element.cast_unsigned()
+    }
+}
+
 fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|i| random_bits(1, i).to_le_bytes()[0]).collect()
+}
+
+/// What `gather` writes, one element at a time.
+fn gather_each(tensor: &Tensor, memory: &[u8], range: Range<usize>, cast: &Cast) -> Vec<u8> {
+    let size = cast.from_bytes();
+    let one = |position| run(cast, &memory[tensor.element(position) * size..][..size]);
+    range.flat_map(one).collect()
+}
+
+/// What `scatter` leaves, one element at a time.
+fn scatter_each(tensor: &Tensor, elements: &[u8], cast: &Cast, memory: &mut [u8], first: usize) {
+    let size = cast.to_bytes();
+    for (i, element) in elements.chunks_exact(cast.from_bytes()).enumerate() {
+        let start = tensor.element(first + i) * size;
+        memory[start..start + size].copy_from_slice(&run(cast, element));
+    }
+}
+
+fn check_gather(tensor: &Tensor, range: Range<usize>, from: Dtype, to: Dtype) {
+    let cast = cast(from, to).unwrap();
+    let memory = noise(tensor.memory * byte_size(from));
+    let first = tensor.first * byte_size(from);
+    let mut source = StridedSource::from_slice(&memory, first, tensor.layout(from)).unwrap();
+    let _ = source.split_off_front(range.start);
+    let source = source.split_off_front(range.len());
+    let mut found = vec![0; range.len() * byte_size(to)];
+    gather(&source, &cast, Dest::from_slice(&mut found));
+    assert_eq!(found, gather_each(tensor, &memory, range, &cast));
+}
+
+fn check_scatter(tensor: &Tensor, range: Range<usize>, from: Dtype, to: Dtype) {
+    let cast = cast(from, to).unwrap();
+    let elements = noise(range.len() * byte_size(from));
+    let mut expected = vec![0xA5; tensor.memory * byte_size(to)];
+    let mut found = expected.clone();
+    scatter_each(tensor, &elements, &cast, &mut expected, range.start);
+    let first = tensor.first * byte_size(to);
+    let mut dest = StridedDest::from_slice(&mut found, first, tensor.layout(to)).unwrap();
+    let _ = dest.split_off_front(range.start);
+    let dest = dest.split_off_front(range.len());
+    scatter(Source::from_slice(&elements), &cast, dest);
+    assert_eq!(found, expected);
 }
 
 /// Pairs that differ in the size of their elements in every way, and some that are only copied.
@@ -169,6 +264,82 @@ const PAIRS: [(Dtype, Dtype); 8] = [
     (Dtype::F8E4M3, Dtype::F64),
     (Dtype::I64, Dtype::I8),
 ];
+
+fn pairs() -> impl Strategy<Value = (Dtype, Dtype)> {
+    prop::sample::select(PAIRS.to_vec())
+}
+
+fn tensors(ranks: Range<usize>, lens: Range<usize>, expand: f64) -> impl Strategy<Value = Tensor> {
+    let gap = prop_oneof![3 => Just(0_usize), 1 => 1..3_usize];
+    let dimension = (lens, gap, any::<bool>(), prop::bool::weighted(expand));
+    prop::collection::vec(dimension, ranks).prop_flat_map(|dimensions| {
+        let order = Just((0..dimensions.len()).collect::<Vec<_>>()).prop_shuffle();
+        order.prop_map(move |order| Tensor::new(&dimensions, &order))
+    })
+}
+
+/// A tensor with a range of its elements.
+fn ranges(tensor: impl Strategy<Value = Tensor>) -> impl Strategy<Value = (Tensor, Range<usize>)> {
+    tensor.prop_flat_map(|tensor| {
+        let len = tensor.len();
+        let range = prop_oneof![
+            1 => Just((0, len)),
+            3 => (0..=len, 0..=len).prop_map(|(a, b)| (a.min(b), a.max(b))),
+        ];
+        range.prop_map(move |(start, end)| (tensor.clone(), start..end))
+    })
+}
+
+proptest! {
+    #[test]
+    fn gathering_is_gathering_each((tensor, range) in ranges(tensors(0..6, 0..7, 0.2)), pair in pairs()) {
+        check_gather(&tensor, range, pair.0, pair.1);
+    }
+
+    #[test]
+    fn scattering_is_scattering_each((tensor, range) in ranges(tensors(0..6, 0..7, 0.0)), pair in pairs()) {
+        check_scatter(&tensor, range, pair.0, pair.1);
+    }
+
+    #[test]
+    fn large_dimensions_are_gathered_in_tiles((tensor, range) in ranges(tensors(1..3, 1..400, 0.1)), pair in pairs()) {
+        check_gather(&tensor, range, pair.0, pair.1);
+    }
+
+    #[test]
+    fn large_dimensions_are_scattered_in_tiles((tensor, range) in ranges(tensors(1..3, 1..400, 0.0)), pair in pairs()) {
+        check_scatter(&tensor, range, pair.0, pair.1);
+    }
+}
+
+#[test]
+fn no_range_of_a_small_tensor_is_special() {
+    let tensor =
+        Tensor::new(&[(3, 0, false, false), (2, 1, true, false), (4, 0, false, false)], &[1, 2, 0]);
+    for start in 0..=tensor.len() {
+        for end in start..=tensor.len() {
+            check_gather(&tensor, start..end, Dtype::Bf16, Dtype::F32);
+            check_scatter(&tensor, start..end, Dtype::F32, Dtype::Bf16);
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_tensor_are_scattered_at_the_same_time() {
+    let tensor = Tensor::new(&[(300, 0, false, false), (200, 3, false, false)], &[0, 1]);
+    let cast = cast(Dtype::F32, Dtype::F32).unwrap();
+    let elements = noise(tensor.len() * 4);
+    let (mut expected, mut found) = (vec![0; tensor.memory * 4], vec![0; tensor.memory * 4]);
+    scatter_each(&tensor, &elements, &cast, &mut expected, 0);
+    let mut dest = StridedDest::from_slice(&mut found, 0, tensor.layout(Dtype::F32)).unwrap();
+    std::thread::scope(|scope| {
+        for part in elements.chunks(7777 * 4) {
+            let dest = dest.split_off_front(part.len() / 4);
+            scope.spawn(move || scatter(Source::from_slice(part), &cast, dest));
+        }
+    });
+    assert_eq!(found, expected);
+}
 
 #[test]
 fn nan_keeps_what_torch_keeps_of_it() {
@@ -212,6 +383,28 @@ fn addresses_need_no_alignment() {
         cast.run(Source::from_slice(elements), Dest::from_slice(&mut found[1..]));
         assert_eq!(found[1..], run(&cast, elements));
     }
+}
+
+#[test]
+fn a_tensor_that_leaves_its_slice_is_refused() {
+    let layout = |stride| Layout::new(2, &[3], &[stride]).unwrap();
+    let fits = |first, stride| StridedSource::from_slice(&[0; 12], first, layout(stride)).is_some();
+    assert!(fits(0, 2) && fits(2, 2) && fits(8, -2) && fits(4, -1));
+    assert!(!fits(3, 2) && !fits(7, -2) && !fits(12, 0) && !fits(usize::MAX, 1));
+}
+
+#[test]
+fn an_expanded_tensor_is_not_written() {
+    let layout = Layout::new(1, &[2, 3], &[0, 1]).unwrap();
+    assert!(StridedDest::from_slice(&mut [0; 3], 0, layout).is_none());
+}
+
+#[test]
+#[should_panic(expected = "bytes of all elements")]
+fn gathering_fills_the_whole_destination() {
+    let source = StridedSource::from_slice(&[0; 4], 0, Layout::new(1, &[4], &[1]).unwrap());
+    let cast = cast(Dtype::U8, Dtype::U8).unwrap();
+    gather(&source.unwrap(), &cast, Dest::from_slice(&mut [0; 3]));
 }
 
 #[test]

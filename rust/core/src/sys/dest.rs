@@ -64,6 +64,18 @@ impl<'a> Dest<'a> {
         front
     }
 
+    /// The `len` bytes from byte `start` on.
+    ///
+    /// # Panics
+    /// When that is more than there is.
+    pub(crate) fn part(&mut self, start: usize, len: usize) -> Dest<'_> {
+        let is_within = start <= self.len && len <= self.len - start;
+        assert!(is_within, "{len} bytes from {start} on are not within {}", self.len);
+        // SAFETY: within the memory, or one past it.
+        let start = unsafe { self.start.add(start) };
+        Dest { start, len, memory: PhantomData }
+    }
+
     /// Copies `len` bytes from `source` to the front.
     ///
     /// # Safety

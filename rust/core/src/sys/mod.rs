@@ -8,3 +8,5 @@ pub mod file;
 pub mod mmap;
 pub mod output;
 pub mod source;
+pub(crate) mod strided;
+mod transpose;

@@ -11,8 +11,8 @@ torch. Inputs are, by dtype of the source:
 - I32, U32, I64, U64: 65,536 of either sign and every magnitude.
 - F32: for every front half, eight back halves at and beside the ties of all smaller floats; 65,536
   patterns of random bits; 65,536 within the range of F16 at and beside its ties.
-- F64: every fifth of F32 widened and moved a little, so that rounding twice differs from rounding once,
-  some of them NaN; 65,536 patterns of random bits.
+- F64: every fifth of F32, widened and moved a little, so that rounding twice differs from rounding
+  once, some of them NaN; 65,536 patterns of random bits.
 
 Left out, as C++ leaves it undefined: floats that an integer dtype does not hold. They are 0. (For
 U8, torch defines all that I64 holds.)
@@ -107,7 +107,7 @@ def inputs(name: str) -> torch.Tensor:
         bits = singles()
     elif name == "F64":
         bits = doubles()
-    elif dtype.itemsize <= 2:
+    elif dtype.itemsize < torch.float32.itemsize:
         bits = np.arange(1 << 8 * dtype.itemsize, dtype=np.uint64)
     else:
         bits = integers(8 * dtype.itemsize)
