@@ -35,6 +35,7 @@
 pub mod alias;
 pub mod checkpoint;
 mod checksum;
+pub mod convert;
 pub mod dtype;
 pub mod error;
 pub mod header;

@@ -1,5 +1,6 @@
 //! [`Dest`]: memory that bytes are read into, without ever forming a reference to it.
 
+use super::source::Source;
 use std::marker::PhantomData;
 use std::ptr;
 
@@ -63,6 +64,18 @@ impl<'a> Dest<'a> {
         front
     }
 
+    /// The `len` bytes from byte `start` on.
+    ///
+    /// # Panics
+    /// When that is more than there is.
+    pub(crate) fn part(&mut self, start: usize, len: usize) -> Dest<'_> {
+        let is_within = start <= self.len && len <= self.len - start;
+        assert!(is_within, "{len} bytes from {start} on are not within {}", self.len);
+        // SAFETY: within the memory, or one past it.
+        let start = unsafe { self.start.add(start) };
+        Dest { start, len, memory: PhantomData }
+    }
+
     /// Copies `len` bytes from `source` to the front.
     ///
     /// # Safety
@@ -74,6 +87,21 @@ impl<'a> Dest<'a> {
         assert!(len <= self.len, "cannot copy {len} bytes into {}", self.len);
         // SAFETY: the caller vouches for `source`; `start` is writable for `self.len >= len`.
         unsafe { ptr::copy_nonoverlapping(source, self.start, len) };
+    }
+
+    /// Copies all of `source`, which may overlap this memory, to the front.
+    ///
+    /// # Panics
+    /// When that is more than there is.
+    pub(crate) fn copy_from(&mut self, source: Source<'_>) {
+        assert!(source.len() <= self.len, "cannot copy {} bytes into {}", source.len(), self.len);
+        // SAFETY: `source` is readable for its length, `start` is writable for no less.
+        unsafe { ptr::copy(source.start(), self.start, source.len()) };
+    }
+
+    /// Where the memory begins.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start
     }
 
     /// First address and end of the memory, for telling destinations apart.

@@ -3,7 +3,10 @@
 #![allow(unsafe_code)]
 
 pub mod dest;
+pub(crate) mod elements;
 pub mod file;
 pub mod mmap;
 pub mod output;
 pub mod source;
+pub(crate) mod strided;
+mod transpose;

@@ -63,6 +63,18 @@ impl<'a> Source<'a> {
         front
     }
 
+    /// The `len` bytes from byte `start` on.
+    ///
+    /// # Panics
+    /// When that is more than there is.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Self {
+        let is_within = start <= self.len && len <= self.len - start;
+        assert!(is_within, "{len} bytes from {start} on are not within {}", self.len);
+        // SAFETY: within the memory, or one past it.
+        let start = unsafe { self.start.add(start) };
+        Self { start, len, memory: PhantomData }
+    }
+
     /// CRC-32C of the bytes.
     #[must_use]
     pub fn crc32c(&self) -> u32 {
@@ -71,6 +83,11 @@ impl<'a> Source<'a> {
         // can at worst give the checksum of no state that the memory had.
         let bytes = unsafe { std::slice::from_raw_parts(self.start, self.len) };
         crc32c::crc32c(bytes)
+    }
+
+    /// Where the memory begins.
+    pub(super) fn start(&self) -> *const u8 {
+        self.start
     }
 
     /// The range as the kernel takes it.
