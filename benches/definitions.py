@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["fill", "read", "plan", "import", "call", "save", "snapshot", "split"]
+Task = Literal["fill", "read", "columns", "plan", "import", "call", "save", "snapshot", "split"]
 
 COLD, WARM = "cold", "warm"  # The page cache holds none, or all, of the files that are read.
 SYNCED = "synced"  # No file waits to be written when the clock starts.

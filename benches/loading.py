@@ -29,6 +29,10 @@ CALLS = (Competitor("windlass", "load_file, 1 KB", "call_overhead"),)
 
 FILLERS = (WINDLASS, RULE, HUB, LIMIT)
 FILE_READERS = (MAPPED, OWNED, SAFETENSORS)
+CUTTERS = (
+    Competitor("windlass", "windlass.Checkpoint.load", "windlass_loader"),
+    Competitor("safetensors", "safe_open, get_slice", "safetensors_loader"),
+)
 PLANNERS = (WINDLASS, INDEX_AND_SAFE_OPEN)
 
 
@@ -82,6 +86,13 @@ LOADS = (
         "tinyllama",
         FILE_READERS,
         baseline="windlass-mapped",
+    ),
+    Workload(
+        "tinyllama-columns",
+        "TinyLlama-1.1B, the first eighth of the columns of every matrix",
+        "columns",
+        "tinyllama",
+        CUTTERS,
     ),
     Workload(
         "llama70b-plan",

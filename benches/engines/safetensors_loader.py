@@ -10,10 +10,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_plan, run_read
+from engines.tasks import run_columns, run_plan, run_read
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
+
+    from engines.proof import Columns
 
 
 def open_all(folder: Path) -> list[str]:
@@ -26,11 +30,24 @@ def open_all(folder: Path) -> list[str]:
     return names
 
 
+def get_columns(folder: Path, columns: Columns) -> dict[str, torch.Tensor]:
+    """Take the first columns of each tensor, shard by shard."""
+    loaded: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                part = file.get_slice(name)[..., : columns[name]]
+                loaded[name] = part.contiguous()
+    return loaded
+
+
 def main() -> None:
     """Run the task that the workload names."""
     arguments = parse_arguments()
     if arguments.workload.task == "plan":
         run_plan(open_all, arguments)
+    elif arguments.workload.task == "columns":
+        run_columns(get_columns, arguments)
     else:
         run_read(load_file, arguments, "mapped")
 

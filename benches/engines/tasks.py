@@ -9,7 +9,13 @@ import torch
 from checkpoints.families import build_layout
 from checkpoints.models import build_model
 
-from engines.proof import ProofError, sum_of_words, verify_names, verify_tensors
+from engines.proof import (
+    ProofError,
+    sum_of_words,
+    verify_columns,
+    verify_names,
+    verify_tensors,
+)
 from engines.protocol import Arguments, emit, measure
 
 if TYPE_CHECKING:
@@ -17,6 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+    from engines.proof import Columns
+
+#: One rank of eight.
+COLUMNS_SHARE = 8
 
 
 def run_fill(
@@ -55,6 +66,21 @@ def run_read(
         message = "the pass under the clock saw other bytes"
         raise ProofError(message)
     emit(measurement, **facts, seconds_before_touch=before_touch, memory=memory)
+
+
+def run_columns(
+    read: Callable[[Path, Columns], dict[str, torch.Tensor]], arguments: Arguments
+) -> None:
+    """Time `read(folder, columns)`, which returns so many columns of each tensor.
+
+    It is the first eighth of every matrix, and all of what has fewer dimensions.
+    """
+    columns = {
+        spec.name: spec.shape[-1] // (COLUMNS_SHARE if len(spec.shape) > 1 else 1)
+        for spec in build_layout(arguments.workload.layout).tensors
+    }
+    loaded, measurement = measure(lambda: read(arguments.folder, columns), arguments)
+    emit(measurement, **verify_columns(loaded, columns, arguments.folder))
 
 
 def run_plan(plan: Callable[[Path], Iterable[str]], arguments: Arguments) -> None:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Literal
 import windlass
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_fill, run_plan, run_read
+from engines.tasks import run_columns, run_fill, run_plan, run_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import torch
+
+    from engines.proof import Columns
 
 
 def open_and_plan(folder: Path) -> Iterable[str]:
@@ -21,11 +25,20 @@ def open_and_plan(folder: Path) -> Iterable[str]:
     return checkpoint
 
 
+def load_columns(folder: Path, columns: Columns) -> dict[str, torch.Tensor]:
+    """Read the first columns of each tensor."""
+    return windlass.Checkpoint(folder).load(
+        {name: (..., slice(count)) for name, count in columns.items()}
+    )
+
+
 def main() -> None:
     """Run the task that the workload names."""
     arguments = parse_arguments()
     if arguments.workload.task == "plan":
         run_plan(open_and_plan, arguments)
+    elif arguments.workload.task == "columns":
+        run_columns(load_columns, arguments)
     elif arguments.workload.task == "read":
         load_file = windlass.load_file
         memory: Literal["mapped", "owned"] = "owned" if arguments.variant == "owned" else "mapped"
