@@ -17,6 +17,7 @@ from windlass import _rust
 from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
 from windlass.opening import open_found
+from windlass.torch.dropped import read_dropped
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.files import load_file
 from windlass.torch.load_sharded import fill_model
@@ -168,7 +169,7 @@ def load_state_dict_from_file(
         refuse_damaged(path)
     device = "cpu" if map_location in (None, "meta") else map_location
     state = load_file(path, device=device or "cpu")
-    dropped = _dropped(
+    dropped = read_dropped(
         _rust.Checkpoint.open_file(path, strict_format=False).shard_metadata(0) or {}, state
     )
     return {**state, **{name: state[kept] for name, kept in dropped.items()}}
@@ -211,7 +212,7 @@ def _source_for(model: nn.Module, file: CheckpointFile) -> Source:
     source = open_source(file, strict_format=False)
     if isinstance(source, SafeSource):
         metadata = _metadata(source, is_index=file.is_index)
-        dropped = _dropped(metadata, source.positions)
+        dropped = read_dropped(metadata, source.positions)
         if dropped:
             state = model.state_dict(keep_vars=True)
             source.give(
@@ -231,15 +232,6 @@ def _metadata(source: SafeSource, *, is_index: bool) -> Mapping[str, Any]:
         return source.table.shard_metadata(0) or {}
     metadata = json.loads(source.table.index_metadata() or "{}")
     return metadata if isinstance(metadata, dict) else {}
-
-
-def _dropped(metadata: Mapping[str, Any], stored: Mapping[str, object]) -> dict[str, str]:
-    """Take from the metadata the names that are not stored, and what stands for them."""
-    return {
-        name: kept
-        for name, kept in metadata.items()
-        if isinstance(kept, str) and kept in stored and name not in stored
-    }
 
 
 def _can_take(value: object, shape: tuple[int, ...]) -> bool:

@@ -15,6 +15,7 @@ from windlass.names import check_metadata, check_name
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import can_cast, check_cast
 from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
@@ -139,8 +140,8 @@ def save_model(
 ) -> None:
     """Save a model to a safetensors file, as `safetensors.torch.save_model` does.
 
-    Tied weights are stored once; the metadata says which name stands for which, and `load_model`
-    gives every name its value again.
+    Tied weights are stored once; the metadata says which name stands for which, as safetensors does
+    (see `windlass.torch.dropped`), and `load_model` gives every name its value again.
 
     Args:
         model: the model.
@@ -178,7 +179,7 @@ def save_model(
     save_file(
         stored,
         filename,
-        {**dropped, **(metadata or {})} or None,
+        record_dropped(check_metadata(metadata) or {}, dropped, stored) or None,
         on_overlap="store",
         dtype=dtype,
         durable=durable,

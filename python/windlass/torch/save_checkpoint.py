@@ -22,6 +22,7 @@ from windlass.names import check_metadata
 from windlass.options import check_options
 from windlass.quiet import paused_gc
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import check_cast
 from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
 from windlass.torch.output import Placed, new_tensor
@@ -150,6 +151,7 @@ class Prepared(NamedTuple):
         family: the names of its files.
         split: what goes into which file.
         metadata: text for the file, or for the index.
+        dropped: name that is not stored → the identical one that is.
         contents: tensors and their places, or for pickles the state dict itself.
         settings: how to write it.
     """
@@ -157,6 +159,7 @@ class Prepared(NamedTuple):
     family: Family
     split: StateDictSplit
     metadata: dict[str, str]
+    dropped: dict[str, str]
     contents: list[Placed] | dict[str, torch.Tensor]
     settings: Settings
 
@@ -203,7 +206,7 @@ def prepare(
         split = split_torch_state_dict_into_shards(
             values, filename_pattern=pattern, max_shard_size=max_shard_size
         )
-        return Prepared(family, split, told, values, settings)
+        return Prepared(family, split, told, {}, values, settings)
     with paused_gc():
         stored, dropped = deduplicate(
             plain_tensors(without_texts(state_dict)),
@@ -216,7 +219,7 @@ def prepare(
         items = [(one.nbytes, None if one.nbytes else 0) for one in placed]
         measured = Measured(list(stored), items)
         split = split_measured(measured, pattern, max_shard_size, "hub")
-        return Prepared(family, split, {**dropped, **told}, placed, settings)
+        return Prepared(family, split, told, dropped, placed, settings)
 
 
 def save_torch_model(
@@ -274,19 +277,22 @@ def save_torch_model(
 
 
 def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike) -> None:
-    family, split, metadata, _, settings = prepared
+    family, split, metadata, dropped, _, settings = prepared
     names = list(split.filename_to_tensors) or [family.single]
     numbers = {name: number for number, name in enumerate(names)}
     placed = [one._replace(file=numbers[split.tensor_to_filename[one.name]]) for one in placed]
     tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
     for one in placed:
         tensors[one.file].append(new_tensor(one))
-    told = {"format": "pt", **({} if split.is_sharded else metadata)}
+    told = {"format": "pt"}
+    if not split.is_sharded:
+        told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
     files = [
         (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
     ]
     parameters = sum(one.tensor.numel() for one in placed)
     facts = {**split.metadata, "total_parameters": parameters, **metadata}
+    facts = record_dropped(facts, dropped, split.tensor_to_filename)
     saving = _begin(folder, family, files, settings)
     write_and_commit(
         saving,
@@ -298,7 +304,7 @@ def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike
 
 
 def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: PathLike) -> None:
-    family, split, metadata, _, settings = prepared
+    family, split, metadata, _, _, settings = prepared
     shards = split.filename_to_tensors or {family.single: []}
     saving = _begin(folder, family, [(name, None, None, False) for name in shards], settings)
     try:
