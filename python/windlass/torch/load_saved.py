@@ -7,6 +7,7 @@ dropped name gets its value again, also where the names are not tied any more.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,15 @@ import torch
 from torch import nn
 
 from windlass import _rust
+from windlass.arrays import ArrayFile
 from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
 from windlass.opening import open_found
 from windlass.torch.dropped import read_dropped
 from windlass.torch.dtypes import torch_layout
-from windlass.torch.files import load_file
 from windlass.torch.load_sharded import fill_model
 from windlass.torch.sources import SafeSource, open_source
+from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     from windlass.torch.sources import Source
     from windlass.types import Io, PathLike, Progress
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(
@@ -144,7 +148,7 @@ def load_state_dict_from_file(
 
     Args:
         checkpoint_file: a safetensors file, or with `safe=False` a pickle of torch.
-        map_location: device for the tensors.
+        map_location: device for the tensors; `"meta"` means the CPU, as for the hub.
         weights_only: `False` lets a pickle run the code in it; has no effect on safetensors.
         mmap: map a pickle instead of reading it; safetensors are always mapped.
         safe: take the file for safetensors, whatever its name.
@@ -167,12 +171,18 @@ def load_state_dict_from_file(
         return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     if verify:
         refuse_damaged(path)
-    device = "cpu" if map_location in (None, "meta") else map_location
-    state = load_file(path, device=device or "cpu")
-    dropped = read_dropped(
-        _rust.Checkpoint.open_file(path, strict_format=False).shard_metadata(0) or {}, state
-    )
+    file, device = ArrayFile(path, ADAPTER), _find_place(map_location)
+    state = {name: tensor.to(device) for name, tensor in file.get_all().items()}
+    dropped = read_dropped(file.table.shard_metadata(0) or {}, state)
     return {**state, **{name: state[kept] for name, kept in dropped.items()}}
+
+
+def _find_place(map_location: str | torch.device | None) -> torch.device:
+    device = find_device("cpu" if map_location is None else map_location)
+    if device.type != "meta":
+        return device
+    logger.warning("tensors of safetensors are not loaded to the meta device, but to the CPU")
+    return torch.device("cpu")
 
 
 def load(data: bytes) -> dict[str, torch.Tensor]:
