@@ -198,7 +198,7 @@ class Save:
     @staticmethod
     def folder(
         folder: str | PathLike[str],
-        family: tuple[str, str, str],
+        family: tuple[str, str, str, str | None],
         files: Sequence[_NewFile],
         *,
         durable: bool,

@@ -41,14 +41,14 @@ impl PySave {
     fn folder(
         py: Python<'_>,
         folder: PathBuf,
-        family: (String, String, String),
+        family: (String, String, String, Option<String>),
         files: Vec<PyNewFile>,
         durable: bool,
         lock_timeout: f64,
         poll: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let (prefix, suffix, index) = family;
-        let family = Family { prefix, suffix, index };
+        let (prefix, suffix, index, foreign_index) = family;
+        let family = Family { prefix, suffix, index, foreign_index };
         let files = files.into_iter().map(new_file).collect::<PyResult<_>>()?;
         let lock_timeout = timeout(lock_timeout)?;
         let options = SaveOptions { durable, lock_timeout, ..SaveOptions::default() };
