@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import threading
@@ -16,6 +15,7 @@ import torch
 from windlass.errors import SnapshotTooLarge
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
+from windlass.torch.save_pickles import copy_to_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,8 +104,8 @@ def save_async(
     """Take a copy of a state dict, and save it in the background.
 
     When this returns, training may go on: the copy is complete. It takes as much host memory as
-    the files will have bytes, until the save has ended. Saves into one folder end in the order in
-    which they were begun.
+    the files will have bytes, until the save has ended; a pickle then says that all tensors were on
+    the CPU. Saves into one folder end in the order in which they were begun.
 
     Args:
         state_dict: see `save_torch_state_dict`.
@@ -210,11 +210,7 @@ def _spare_bytes() -> int | None:
 
 def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
     if isinstance(prepared.contents, dict):
-        leaves = {
-            name: value if value.is_leaf else value.detach()
-            for name, value in prepared.contents.items()
-        }
-        return copy.deepcopy(leaves)  # Keeps ties.
+        return copy_to_host(prepared.contents)
     return [one._replace(tensor=_copy_tensor(one)) for one in prepared.contents]
 
 

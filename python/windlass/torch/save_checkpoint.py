@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -10,23 +9,20 @@ import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import (
-    NoSpaceLeft,
-    SaveFailed,
-    SaveFolderNotFound,
-    SaveNotPermitted,
-)
+from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
 from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
 from windlass.names import check_metadata
 from windlass.options import check_options
+from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.refusals import refusal
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
 from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import check_cast
 from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
 from windlass.torch.output import Placed, new_tensor
-from windlass.torch.save_pickles import pickled_values, write_pickle
+from windlass.torch.save_pickles import pickled_bytes, pickled_values, write_pickle
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
 from windlass.torch.split import split_torch_state_dict_into_shards
 
@@ -38,9 +34,10 @@ if TYPE_CHECKING:
 #: How long a save waits for another one in the same folder, in seconds.
 LOCK_TIMEOUT = 600.0
 
-#: A file for the engine: `(name, tensors, metadata, checksums)`.
+#: A file for the engine: `(name, tensors, metadata, checksums)`; its size instead of tensors where
+#: somebody else writes it.
 NewFile: TypeAlias = tuple[
-    str, list[tuple[str, str, tuple[int, ...]]] | None, dict[str, str] | None, bool
+    str, list[tuple[str, str, tuple[int, ...]]] | int, dict[str, str] | None, bool
 ]
 
 
@@ -96,7 +93,7 @@ def save_torch_state_dict(
             what is counted is what is written.
         metadata: text to be stored in the file, or in the index.
         safe_serialization: safetensors; `False` writes pickles of torch, in which ties stay: there
-            `keep`, `threads` and `progress` have no effect, and free space is not checked first.
+            `keep` and `threads` have no effect.
         is_main_process: `False` writes nothing.
         shared_tensors_to_discard: names that `keep` would rather not store.
         keep: which of several identical names is stored: `"hub"`, `"transformers"`, `"first"`, or
@@ -306,15 +303,31 @@ def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike
 def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: PathLike) -> None:
     family, split, metadata, _, _, settings = prepared
     shards = split.filename_to_tensors or {family.single: []}
-    saving = _begin(folder, family, [(name, None, None, False) for name in shards], settings)
+    files = [{name: values[name] for name in names} for names in shards.values()]
+    sizes = [pickled_bytes(file.values()) for file in files]
+    new: list[NewFile] = [
+        (name, size, None, False) for name, size in zip(shards, sizes, strict=True)
+    ]
+    saving = _begin(folder, family, new, settings)
     try:
-        for number, names in enumerate(shards.values()):
-            write_pickle({name: values[name] for name in names}, saving.staged_path(number))
-            if settings.poll is not None:
-                settings.poll(0)
+        with track(sum(sizes), settings.progress, verb="writing") as tell:
+            done = 0
+            for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
+                write_pickle(file, saving.staged_path(number), _part_of(tell, done, size))
+                done += size
         saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
     finally:
         saving.discard()
+
+
+def _part_of(
+    tell: Callable[[int], object] | None, done: int, size: int
+) -> Callable[[int], object] | None:
+    """Progress of one file of many: `done` bytes were written before it.
+
+    What is in a file besides tensors is not counted.
+    """
+    return None if tell is None else lambda count: tell(done + min(count, size))
 
 
 def _begin(
@@ -352,21 +365,13 @@ def _make_folder(folder: str, *, durable: bool) -> None:
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:
     """Return what to raise when a folder cannot be made."""
-    kinds: dict[int | None, type[SaveFailed]] = {
-        errno.EACCES: SaveNotPermitted,
-        errno.EPERM: SaveNotPermitted,
-        errno.ENOENT: SaveFolderNotFound,
-        errno.ENOSPC: NoSpaceLeft,
-        errno.EDQUOT: NoSpaceLeft,
-    }
-    kind, reason = kinds.get(error.errno, SaveFailed), error.strerror
+    what = "the folder cannot be made"
     if isinstance(error, FileExistsError) and os.path.islink(folder):
-        kind, reason = SaveFolderNotFound, f"it is a link to `{os.readlink(folder)}`"
-    elif isinstance(error, FileExistsError):
-        reason = "it is not a folder"
-    failure = kind(f"`{folder}`: the folder cannot be made: {reason}")
-    failure.errno, failure.filename = error.errno, folder
-    return failure
+        reason = f"it is a link to `{os.readlink(folder)}`"
+        return refusal(folder, what, error, kind=SaveFolderNotFound, reason=reason)
+    if isinstance(error, FileExistsError):
+        return refusal(folder, what, error, reason="it is not a folder")
+    return refusal(folder, what, error)
 
 
 def _indexes(

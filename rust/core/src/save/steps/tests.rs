@@ -148,7 +148,8 @@ fn all_see(world: &World) -> [Seen; 3] {
         _ => Ok(None),
     };
     let (has_single, has_index) = (world.contains_key(SINGLE), world.contains_key(INDEX));
-    let by_any_index = |index| if world.contains_key(index) { follow(world, index) } else { single() };
+    let by_any_index =
+        |index| if world.contains_key(index) { follow(world, index) } else { single() };
     [
         if has_single { single() } else { indexed() },
         if has_index { indexed() } else { only() },
