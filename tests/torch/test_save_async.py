@@ -198,7 +198,7 @@ def _views() -> dict[str, torch.Tensor]:
         "view": torch.nn.Parameter(owner.detach()[2:], requires_grad=False),
         "complex": turned,
         "conjugated": turned.conj(),
-        "negated": turned.conj().imag,
+        "negated": (torch.arange(4.0) * torch.tensor(1j)).conj().imag,
     }
 
 
