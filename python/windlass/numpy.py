@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
 from windlass import _rust
 from windlass.arrays import Adapter, ArrayFile
 from windlass.errors import UnsupportedDtype, UnsupportedTensor
-from windlass.names import check_metadata, check_name
+from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options
 from windlass.progress import track
 
@@ -116,7 +116,7 @@ def save_file(
         [[1, 2], [3, 4]]
     """
     check_options(threads=threads)
-    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
     saving = _rust.Save.file(
         filename, ("", new, check_metadata(metadata), checksums), durable=durable
     )
@@ -138,7 +138,7 @@ def save(
         >>> load(save({"a": np.arange(3)}))["a"].tolist()
         [0, 1, 2]
     """
-    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
     header, order = _rust.encode_header(new, check_metadata(metadata))
     parts = (part.data for name in order for _, part in _parts(tensor_dict[name]))
     return b"".join([header, *parts])
@@ -168,7 +168,7 @@ def _is_in_order(array: NDArray[Any]) -> bool:
     return array.flags.c_contiguous and array.dtype == array.dtype.newbyteorder("<")
 
 
-def _new_tensor(name: str, array: NDArray[Any]) -> tuple[str, str, tuple[int, ...]]:
+def _new_tensor(name: str, array: object) -> tuple[str, str, tuple[int, ...]]:
     check_name(name)
     if not isinstance(array, np.ndarray):
         message = f"tensor `{name}`: expected a numpy array, found {type(array).__name__}"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import InvalidName, UnsupportedTensor
-from windlass.names import check_metadata, check_name
+from windlass.errors import InvalidName
+from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
@@ -21,6 +20,8 @@ from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensor
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from windlass.types import PathLike, Progress
 
 
@@ -187,18 +188,6 @@ def save_model(
         threads=threads,
         progress=progress,
     )
-
-
-def named_values(tensors: Mapping[str, object]) -> Iterable[tuple[str, object]]:
-    """Return the names and values of a mapping.
-
-    Raises:
-        UnsupportedTensor: it is none.
-    """
-    if not isinstance(tensors, Mapping):
-        message = f"expected a mapping of names to tensors, found {type(tensors).__name__}"
-        raise UnsupportedTensor(message)
-    return tensors.items()
 
 
 def without_texts(state_dict: Mapping[str, object]) -> Iterable[tuple[str, object]]:
