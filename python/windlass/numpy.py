@@ -13,7 +13,7 @@ from windlass import _rust
 from windlass.arrays import Adapter, ArrayFile
 from windlass.errors import UnsupportedDtype, UnsupportedTensor
 from windlass.names import check_metadata, check_name, named_values
-from windlass.options import check_options
+from windlass.options import check_options, is_pread
 from windlass.progress import track
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def load_file(
     io: Io = "auto",
     progress: Progress = None,
     strict_format: bool = False,
+    backend: str = "mmap",
 ) -> dict[str, NDArray[Any]]:
     """Load a safetensors file, as `safetensors.numpy.load_file` does.
 
@@ -75,6 +76,8 @@ def load_file(
         >>> load_file(folder / "model.safetensors")["embed.weight"].dtype
         dtype('float32')
     """
+    if is_pread(backend):
+        memory, io = "owned", "buffered"
     file = ArrayFile(
         filename, ADAPTER, memory=memory, strict_format=strict_format, threads=threads, io=io
     )

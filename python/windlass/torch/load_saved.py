@@ -19,6 +19,7 @@ from windlass.arrays import ArrayFile
 from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
 from windlass.opening import open_found
+from windlass.options import is_pread
 from windlass.torch.dropped import read_dropped
 from windlass.torch.dtypes import torch_layout
 from windlass.torch.load_sharded import fill_model
@@ -46,6 +47,7 @@ def load_model(
     threads: int | None = None,
     io: Io = "auto",
     progress: Progress = None,
+    backend: str = "mmap",
 ) -> tuple[list[str], list[str]]:
     """Fill a model from a safetensors file, as `safetensors.torch.load_model` does.
 
@@ -58,6 +60,7 @@ def load_model(
         threads: reader threads, 16 by default.
         io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
         progress: see `windlass.progress.track`.
+        backend: safetensors' word for `io`: `"pread"` means `"buffered"`.
 
     Returns:
         Names missing in the file, and names that the model does not have.
@@ -68,6 +71,7 @@ def load_model(
         ChecksumMismatch: with `verify`, bytes are not those that were saved.
     """
     del device
+    io = "buffered" if is_pread(backend) else io
     file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
     if verify:
         refuse_damaged(file.path)
