@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 60
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: build ## Load real weights into a real model, compare, kill saves (SIZE=2GB adds a generated checkpoint).
+demo: build ## Load and save a real model, compare, kill saves (SIZE=2GB adds a generated checkpoint).
 	$(RUN)python examples/demo.py $(if $(SIZE),--size $(SIZE))
 
 test: build ## Run every test.

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 import windlass
 import windlass.torch.load_sharded
 from builders.bits import fingerprint
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import torch
     from builders.loaders import Loaders
     from builders.saver import Saver
 
@@ -209,6 +209,30 @@ def test_a_missing_shard_is_looked_for_once(tmp_path: Path) -> None:
     with pytest.raises(ShardNotFound):
         open_found(lambda: _index(str(index)), open_file)
     assert len(looks) == 1
+
+
+def test_a_pickle_index_that_is_written_to_meanwhile_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a writer that neither makes a new file nor changes the size."""
+    index = tmp_path / "pytorch_model.bin.index.json"
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        torch.save({"w": torch.full((2,), value)}, tmp_path / f"{name}.bin")
+    index.write_text('{"weight_map": {"w": "a.bin"}}')
+    load_pickle = pickles.load_pickle
+
+    def load_then_write(*arguments: Any) -> Any:
+        loaded = load_pickle(*arguments)
+        if "b.bin" not in index.read_text():
+            index.write_text('{"weight_map": {"w": "b.bin"}}')
+            os.utime(index, ns=(0, index.stat().st_mtime_ns + 1))
+        return loaded
+
+    monkeypatch.setattr(pickles, "load_pickle", load_then_write)
+    model = torch.nn.Module()
+    model.register_buffer("w", torch.zeros(2))
+    windlass.load_sharded_checkpoint(model, tmp_path)
+    assert model.w.tolist() == [2.0, 2.0]
 
 
 def test_a_pickle_index_that_is_replaced_meanwhile_is_read_again(

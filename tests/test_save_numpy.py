@@ -223,6 +223,14 @@ def test_bad_input_is_refused_by_name_and_the_old_file_stays(tmp_path: Path, kin
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
 
 
+@pytest.mark.parametrize("bad", [[1], None, np.ones(3), "text"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, bad: Any) -> None:
+    for save in (windlass.numpy.save, lambda one: windlass.numpy.save_file(one, tmp_path / "a")):
+        with pytest.raises(UnsupportedTensor, match=f"mapping.*{type(bad).__name__}"):
+            save(bad)
+    assert not (tmp_path / "a").exists()
+
+
 def test_metadata_that_is_not_text_is_refused(tmp_path: Path) -> None:
     for save in (
         windlass.numpy.save,

@@ -53,6 +53,39 @@ def test_whole_file_has_no_findings(tmp_path: Path) -> None:
     assert windlass.verify(_file(tmp_path / "a")) == []
 
 
+VARIANT = "model.fp16{suffix}.safetensors"
+
+
+def test_checkpoint_of_another_name_is_found_by_its_pattern(sharded: Path) -> None:
+    """Beside one of the standard name, which is whole."""
+    _flip(_file(sharded / "model.fp16.safetensors"), 5)
+    assert windlass.verify(sharded) == []
+    (finding,) = windlass.verify(sharded, filename_pattern=VARIANT)
+    assert finding.file == "model.fp16.safetensors"
+
+
+def test_index_of_another_name_is_found_by_its_pattern(sharded: Path) -> None:
+    (sharded / INDEX).rename(sharded / "model.safetensors.index.fp16.json")
+    _flip(sharded / FILES[1], 5)
+    (finding,) = windlass.verify(sharded, filename_pattern=VARIANT)
+    assert finding.file == FILES[1]
+
+
+def test_only_file_of_a_folder_is_found_whatever_its_name(tmp_path: Path) -> None:
+    _flip(_file(tmp_path / "weights.safetensors"), 5)
+    (finding,) = windlass.verify(tmp_path)
+    assert finding.file == "weights.safetensors"
+    _file(tmp_path / "more.safetensors")
+    with pytest.raises(CheckpointNotFound):
+        windlass.verify(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["model.safetensors", "other{suffix}.safetensors"])
+def test_pattern_that_finds_nothing_is_an_error(sharded: Path, pattern: str) -> None:
+    with pytest.raises((CheckpointNotFound, ValueError)):
+        windlass.verify(sharded, filename_pattern=pattern)
+
+
 @pytest.mark.parametrize("name", [".", INDEX, FILES[0]])
 def test_whole_checkpoint_has_no_findings_by_any_of_its_paths(sharded: Path, name: str) -> None:
     assert windlass.verify(sharded / name) == []

@@ -30,7 +30,7 @@ __all__ = [
 __version__: str
 
 _NewTensor: TypeAlias = tuple[str, str, Sequence[int]]
-_NewFile: TypeAlias = tuple[str, Sequence[_NewTensor] | None, dict[str, str] | None, bool]
+_NewFile: TypeAlias = tuple[str, Sequence[_NewTensor] | int, dict[str, str] | None, bool]
 
 #: Every dtype of the format, by header name: bits per element.
 DTYPES: dict[str, int]
@@ -226,7 +226,7 @@ class Save:
     @staticmethod
     def folder(
         folder: str | PathLike[str],
-        family: tuple[str, str, str],
+        family: tuple[str, str, str, str | None],
         files: Sequence[_NewFile],
         *,
         durable: bool,

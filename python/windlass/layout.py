@@ -135,11 +135,13 @@ class Family(NamedTuple):
         prefix: what every weights file begins with.
         suffix: what every weights file ends with.
         index_name: name of the index.
+        foreign_index_name: name that transformers gives the index of a variant, if this is one.
     """
 
     prefix: str
     suffix: str
     index_name: str
+    foreign_index_name: str | None = None
 
     @property
     def single(self) -> str:
@@ -161,13 +163,26 @@ def pattern_family(filename_pattern: str) -> Family:
     if os.path.basename(filename_pattern) != filename_pattern:
         message = f"filename_pattern should name files of one folder, found {filename_pattern!r}"
         raise ValueError(message)
-    return Family(prefix, suffix, f"{prefix}{suffix}.index.json")
+    return Family(prefix, suffix, f"{prefix}{suffix}.index.json", _foreign_index(prefix, suffix))
+
+
+def _foreign_index(prefix: str, suffix: str) -> str | None:
+    """Return what transformers calls the index of `model.fp16` and `.safetensors`.
+
+    It puts the variant before the last dot of every name, that of the index too.
+    """
+    stem, _, variant = prefix.partition(".")
+    if not stem or not variant or suffix.rfind(".") != 0:
+        return None
+    return f"{stem}{suffix}.index.{variant}.json"
 
 
 def find_by_pattern(
     path: PathLike, filename_pattern: str | None = None, *, safe: bool = True
 ) -> CheckpointFile:
     """Choose the file to load as the hub does: index, then single file, then the only one there.
+
+    The index of a variant is also found by the name that transformers gives it.
 
     Raises:
         CheckpointNotFound: there is none of them.
@@ -179,9 +194,8 @@ def find_by_pattern(
     default = (SAFE_PATTERN,) if safe else (SAFE_PATTERN, PICKLE_PATTERN)
     for pattern in (filename_pattern,) if filename_pattern else default:
         family = pattern_family(pattern)
-        for name in (family.index_name, family.single):
-            found = os.path.join(path, name)
-            if _is_there(found):
+        for name in (family.index_name, family.foreign_index_name, family.single):
+            if name is not None and _is_there(found := os.path.join(path, name)):
                 return _classify_as_hub(found, safe=safe)
     names = _list(path) if filename_pattern is None else []
     for ending in (".safetensors",) if safe else (".safetensors", ".bin"):

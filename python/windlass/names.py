@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from windlass.errors import InvalidName
+from windlass.errors import InvalidName, UnsupportedTensor
+
+
+def named_values(tensors: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    """Return the names and values of a mapping.
+
+    Raises:
+        UnsupportedTensor: it is none.
+    """
+    if not isinstance(tensors, Mapping):
+        message = f"expected a mapping of names to tensors, found {type(tensors).__name__}"
+        raise UnsupportedTensor(message)
+    return tensors.items()
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:

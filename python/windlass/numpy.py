@@ -12,8 +12,8 @@ except ModuleNotFoundError as error:
 from windlass import _rust
 from windlass.arrays import Adapter, ArrayFile
 from windlass.errors import UnsupportedDtype, UnsupportedTensor
-from windlass.names import check_metadata, check_name
-from windlass.options import check_options
+from windlass.names import check_metadata, check_name, named_values
+from windlass.options import check_options, is_pread
 from windlass.progress import track
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def load_file(
     io: Io = "auto",
     progress: Progress = None,
     strict_format: bool = False,
+    backend: str = "mmap",
 ) -> dict[str, NDArray[Any]]:
     """Load a safetensors file, as `safetensors.numpy.load_file` does.
 
@@ -75,6 +76,8 @@ def load_file(
         >>> load_file(folder / "model.safetensors")["embed.weight"].dtype
         dtype('float32')
     """
+    if is_pread(backend):
+        memory, io = "owned", "buffered"
     file = ArrayFile(
         filename, ADAPTER, memory=memory, strict_format=strict_format, threads=threads, io=io
     )
@@ -116,7 +119,7 @@ def save_file(
         [[1, 2], [3, 4]]
     """
     check_options(threads=threads)
-    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
     saving = _rust.Save.file(
         filename, ("", new, check_metadata(metadata), checksums), durable=durable
     )
@@ -138,7 +141,7 @@ def save(
         >>> load(save({"a": np.arange(3)}))["a"].tolist()
         [0, 1, 2]
     """
-    new = [_new_tensor(name, array) for name, array in tensor_dict.items()]
+    new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
     header, order = _rust.encode_header(new, check_metadata(metadata))
     parts = (part.data for name in order for _, part in _parts(tensor_dict[name]))
     return b"".join([header, *parts])
@@ -168,7 +171,7 @@ def _is_in_order(array: NDArray[Any]) -> bool:
     return array.flags.c_contiguous and array.dtype == array.dtype.newbyteorder("<")
 
 
-def _new_tensor(name: str, array: NDArray[Any]) -> tuple[str, str, tuple[int, ...]]:
+def _new_tensor(name: str, array: object) -> tuple[str, str, tuple[int, ...]]:
     check_name(name)
     if not isinstance(array, np.ndarray):
         message = f"tensor `{name}`: expected a numpy array, found {type(array).__name__}"

@@ -42,9 +42,13 @@ def open_found(find: Callable[[], CheckpointFile], open_file: Callable[[Checkpoi
 def identity(path: str) -> Identity | None:
     """Return what tells a file from one that takes its name; None where there is none."""
     try:
-        status = os.stat(path)
+        return identity_of(os.stat(path))
     except OSError:
         return None
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return device, inode, size and time of modification."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

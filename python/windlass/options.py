@@ -9,6 +9,20 @@ _IO = ("auto", "mapped", "buffered")
 _MEMORY = ("mapped", "owned")
 
 
+#: safetensors' words for how bytes are fetched.
+_BACKENDS = ("mmap", "pread")
+
+
+def is_pread(backend: str) -> bool:
+    """Whether safetensors' `backend=` asks for reading, and not for a map.
+
+    Raises:
+        ValueError: an unknown word.
+    """
+    check_word("backend", backend, _BACKENDS)
+    return backend == "pread"
+
+
 def check_options(*, memory: str = "mapped", io: str = "auto", threads: int | None = None) -> None:
     """Raise for a value that no function takes.
 

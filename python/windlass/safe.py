@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from windlass.arrays import ArrayFile
 from windlass.errors import WindlassError
 from windlass.frameworks import Framework, find_framework
+from windlass.options import is_pread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,10 +48,7 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         backend: str = "mmap",
         strict_format: bool = False,
     ) -> None:
-        if backend not in ("mmap", "pread"):
-            message = f'backend should be "mmap" or "pread", found {backend!r}'
-            raise ValueError(message)
-        memory = "owned" if backend == "pread" else memory
+        memory = "owned" if is_pread(backend) else memory
         self._framework: Framework = find_framework(framework, device)
         adapter = self._framework.adapter
         self._open: ArrayFile[Any] | None = ArrayFile(

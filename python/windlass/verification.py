@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from windlass import _rust
 from windlass.errors import CheckpointError, CheckpointNotFound, ChecksumMismatch
-from windlass.layout import find_safetensors
+from windlass.layout import find_by_pattern, find_safetensors
 from windlass.opening import MOST_TRIES, identity, is_still
 from windlass.options import check_options
 from windlass.progress import track
@@ -40,7 +40,11 @@ class Finding(NamedTuple):
 
 
 def verify(
-    path: PathLike, *, threads: int | None = None, progress: Progress = None
+    path: PathLike,
+    *,
+    filename_pattern: str | None = None,
+    threads: int | None = None,
+    progress: Progress = None,
 ) -> list[Finding]:
     """Check a checkpoint from end to end, and return what is wrong with it.
 
@@ -50,6 +54,8 @@ def verify(
 
     Args:
         path: a safetensors file, an index file, or a folder with either.
+        filename_pattern: file name with `{suffix}`, as for `load_torch_model`; by default
+            `model{suffix}.safetensors`, or else the only safetensors file of the folder.
         threads: reader threads, 8 by default.
         progress: see `windlass.progress.track`.
 
@@ -59,6 +65,7 @@ def verify(
 
     Raises:
         CheckpointNotFound: there is nothing to check.
+        ValueError: a pattern that is none, or one of pickles, of which nothing can be checked.
 
     Example:
         >>> verify(folder)
@@ -67,22 +74,23 @@ def verify(
     check_options(threads=threads)
     for _ in range(MOST_TRIES - 1):
         try:
-            file = _find(path)
+            file = _find(path, filename_pattern)
         except CheckpointNotFound:
             continue
         before = identity(file.path)
         findings = _verify(file, threads, progress)
         if not findings or is_still(file.path, before):
             return findings
-    return _verify(_find(path), threads, progress)
+    return _verify(_find(path, filename_pattern), threads, progress)
 
 
-def _find(path: PathLike) -> CheckpointFile:
-    file = find_safetensors(path)
-    if not os.path.lexists(file.path):
-        message = f"`{file.path}`: no such file or folder"
+def _find(path: PathLike, filename_pattern: str | None) -> CheckpointFile:
+    if os.path.isdir(path):
+        return find_by_pattern(path, filename_pattern)
+    if not os.path.lexists(path):
+        message = f"`{os.fspath(path)}`: no such file or folder"
         raise CheckpointNotFound(message)
-    return file
+    return find_safetensors(path)
 
 
 def _verify(file: CheckpointFile, threads: int | None, progress: Progress) -> list[Finding]:

@@ -91,6 +91,25 @@ def test_what_transformers_saved_is_loaded(tmp_path: Path, transformers: Any, si
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("then", SIZES)
+def test_variant_of_transformers_is_loaded_and_replaced(
+    tmp_path: Path, transformers: Any, size: str, then: str
+) -> None:
+    """Its index has a name that the hub does not know."""
+    source, model = _gpt2(transformers, 1), _gpt2(transformers, 2)
+    pattern = "model.fp16{suffix}.safetensors"
+    source.save_pretrained(tmp_path, max_shard_size=size, variant="fp16")
+    assert (tmp_path / "model.safetensors.index.fp16.json").exists() == (size == "8KB")
+    windlass.load_torch_model(model, tmp_path, strict=True, filename_pattern=pattern)
+    assert contents(model) == contents(source)
+    newer = _gpt2(transformers, 3)
+    windlass.save_torch_model(newer, tmp_path, max_shard_size=then, filename_pattern=pattern)
+    assert not (tmp_path / "model.safetensors.index.fp16.json").exists()
+    windlass.load_torch_model(model, tmp_path, strict=True, filename_pattern=pattern)
+    assert contents(model) == contents(newer)
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_hub_and_windlass_load_each_other(tmp_path: Path, transformers: Any, size: str) -> None:
     source = _gpt2(transformers, 1)
     saves = (windlass.save_torch_model, huggingface_hub.save_torch_model)

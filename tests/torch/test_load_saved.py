@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import windlass
+import windlass.arrays
 import windlass.torch
 from builders.bits import contents, fingerprint
 from builders.models import ModelPlan, build_model, model_plans
@@ -213,6 +214,44 @@ def test_state_dict_is_that_of_the_hub(tmp_path: Path, map_location: Any) -> Non
         ours = windlass.load_state_dict_from_file(path, map_location, safe=safe)
         theirs = huggingface_hub.load_state_dict_from_file(path, map_location, safe=safe)
         assert holds(ours, theirs)
+
+
+@pytest.mark.parametrize("map_location", ["meta", torch.device("meta")])
+def test_meta_device_means_the_cpu_and_is_logged_once(
+    tmp_path: Path, map_location: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {"a": torch.ones(2)}
+    windlass.save_file(state, tmp_path / "a.safetensors", {"format": "pt"})
+    found = windlass.load_state_dict_from_file(tmp_path / "a.safetensors", map_location)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert holds(found, state)
+    theirs = huggingface_hub.load_state_dict_from_file(tmp_path / "a.safetensors", map_location)
+    assert holds(found, theirs)
+
+
+def test_unknown_device_is_refused(tmp_path: Path) -> None:
+    windlass.save_file({"a": torch.ones(2)}, tmp_path / "a")
+    with pytest.raises(ValueError, match="warp"):
+        windlass.load_state_dict_from_file(tmp_path / "a", "warp")
+
+
+def test_state_dict_is_of_one_file_also_when_it_is_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save after the tensors were found, and before their metadata is looked at."""
+    old, new = Tied(1.0), {"embed.weight": torch.zeros(1), "by": torch.zeros(2)}
+    windlass.save_torch_model(old, tmp_path)
+    path = tmp_path / "model.safetensors"
+    get_all = windlass.arrays.ArrayFile.get_all
+
+    def save_meanwhile(file: Any, *how: Any) -> Any:
+        found = get_all(file, *how)
+        windlass.save_file(new, path, {"head.weight": "by"})
+        return found
+
+    monkeypatch.setattr(windlass.arrays.ArrayFile, "get_all", save_meanwhile)
+    state = windlass.load_state_dict_from_file(path)
+    assert holds(state, old.state_dict())
 
 
 @pytest.mark.parametrize("size", SIZES)

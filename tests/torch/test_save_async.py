@@ -27,6 +27,7 @@ from builders.saves import (
 from hypothesis import given
 from hypothesis import strategies as st
 from windlass.errors import SaveFailed, SnapshotTooLarge, UnsupportedTensor
+from windlass.torch.save_pickles import copy_to_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,8 @@ def test_cancelled_save_leaves_the_old_checkpoint(folder: Path) -> None:
     assert folder_bytes(folder) == before
 
 
-def test_save_is_cancelled_in_the_middle(folder: Path) -> None:
+@pytest.mark.parametrize("safe", [True, False])
+def test_save_is_cancelled_in_the_middle(folder: Path, safe: bool) -> None:  # noqa: FBT001
     before, ready = folder_bytes(folder), threading.Event()
 
     def tell(_: int, __: int) -> None:
@@ -150,7 +152,9 @@ def test_save_is_cancelled_in_the_middle(folder: Path) -> None:
         assert cancelled.wait(PATIENCE)
 
     cancelled = threading.Event()
-    handle = windlass.save_async({"x": torch.ones(1000)}, folder, progress=tell)
+    handle = windlass.save_async(
+        {"x": torch.ones(1000)}, folder, progress=tell, safe_serialization=safe
+    )
     assert ready.wait(PATIENCE)
     assert handle.cancel()
     cancelled.set()
@@ -158,6 +162,79 @@ def test_save_is_cancelled_in_the_middle(folder: Path) -> None:
     with pytest.raises(CancelledError):
         handle.result()
     assert folder_bytes(folder) == before
+
+
+def test_pickle_is_cancelled_in_the_middle_of_a_file(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    began, goes_on = threading.Event(), threading.Event()
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        if done > 1 << 20:
+            began.set()
+            assert goes_on.wait(PATIENCE)
+
+    state = {"x": torch.ones(1 << 24)}
+    handle = windlass.save_async(state, folder, safe_serialization=False, progress=tell)
+    assert began.wait(PATIENCE)
+    handle.cancel()
+    goes_on.set()
+    with pytest.raises(CancelledError):
+        handle.result(PATIENCE)
+    assert told[-1][0] < told[-1][1] == 1 << 26
+    assert file_names(folder) == ["model.safetensors"]
+
+
+def _views() -> dict[str, torch.Tensor]:
+    base = torch.arange(12.0).reshape(3, 4)
+    owner = torch.nn.Parameter(torch.arange(6.0))
+    turned = torch.arange(4.0) * torch.tensor(1j)
+    return {
+        "base": base,
+        "row": base[1],
+        "turned": base.t(),
+        "weight": owner,
+        "same": owner,
+        "view": torch.nn.Parameter(owner.detach()[2:], requires_grad=False),
+        "complex": turned,
+        "conjugated": turned.conj(),
+        "negated": (torch.arange(4.0) * torch.tensor(1j)).conj().imag,
+    }
+
+
+def test_copy_for_a_pickle_shares_what_the_originals_share(folder: Path) -> None:
+    state = _views()
+    windlass.save_torch_state_dict(state, folder, safe_serialization=False)
+    windlass.save_async(state, folder / "b", safe_serialization=False).result(PATIENCE)
+    one, two = (
+        torch.load(path / "pytorch_model.bin", weights_only=True) for path in (folder, folder / "b")
+    )
+    assert [type(tensor) for tensor in two.values()] == [type(tensor) for tensor in one.values()]
+    assert holds(two, one)
+    for names in (("base", "row", "turned"), ("weight", "same", "view"), ("complex", "conjugated")):
+        assert len({two[name].untyped_storage().data_ptr() for name in names}) == 1
+    assert two["weight"] is two["same"]
+
+
+def test_copy_for_a_pickle_takes_no_gradients() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.sum().backward()
+    copied = copy_to_host({"w": weight})["w"]
+    assert copied.requires_grad
+    assert copied.grad is None
+    assert copied.data_ptr() != weight.data_ptr()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_copy_for_a_pickle_of_a_device_is_in_host_memory() -> None:
+    state = {name: one.detach().cuda() for name, one in _views().items()}
+    state["part"] = state["base"][1:]
+    before = torch.cuda.memory_allocated()
+    copies = copy_to_host(state)
+    assert torch.cuda.memory_allocated() == before
+    assert {one.device.type for one in copies.values()} == {"cpu"}
+    assert holds(copies, {name: one.cpu() for name, one in state.items()})
+    assert copies["part"].untyped_storage().data_ptr() == copies["base"].data_ptr()
 
 
 def test_save_that_has_ended_cannot_be_cancelled(folder: Path) -> None:

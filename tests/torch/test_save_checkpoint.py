@@ -323,6 +323,21 @@ def test_progress_counts_the_bytes_of_all_shards(tmp_path: Path) -> None:
     assert calls[-1] == (96, 96)
 
 
+@pytest.mark.parametrize("size", [40, "5GB"])
+def test_progress_of_pickles_counts_storages_once(tmp_path: Path, size: Any) -> None:
+    calls: list[tuple[int, int]] = []
+    weight = torch.arange(8.0)
+    windlass.save_torch_state_dict(
+        {"a": weight, "b": weight, "part": weight[2:], "c": torch.ones(4)},
+        tmp_path,
+        max_shard_size=size,
+        safe_serialization=False,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == sorted(calls)
+    assert calls[-1] == (48, 48)
+
+
 def test_threads_that_save_into_one_folder_leave_one_whole_checkpoint(tmp_path: Path) -> None:
     errors: list[BaseException] = []
 

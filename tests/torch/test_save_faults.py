@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ from windlass.errors import (
     UnsupportedTensor,
     WindlassError,
 )
+from windlass.torch.save_pickles import write_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,6 +209,30 @@ def test_more_than_the_disk_has_is_refused_before_the_first_byte(old: Path, way:
         WAYS[way]({"huge": torch.zeros(1).expand(1 << 50)}, old)
 
 
+def test_pickle_that_the_disk_has_no_room_for_is_refused_before_the_first_byte(
+    old: Path, tmp_path: Path
+) -> None:
+    """Of two files, each of which has the storage that its tensors share once."""
+    sparse = tmp_path / "sparse"
+    sparse.touch()
+    huge = torch.from_file(str(sparse), shared=True, size=1 << 40, dtype=torch.float32)
+    with pytest.raises(NoSpaceLeft, match=f"(?s){(1 << 42) + 4}|{old}"):
+        windlass.save_torch_state_dict(
+            {"a": huge, "b": huge, "part": huge[3:], "c": torch.ones(1)},
+            old,
+            safe_serialization=False,
+        )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("nbytes", [4, 1 << 26])
+def test_disk_that_is_full_by_then_is_its_own_error(nbytes: int) -> None:
+    """At the first write, or when the little there is is written at the end."""
+    with pytest.raises(NoSpaceLeft, match="/dev/full") as caught:
+        write_pickle({"x": torch.zeros(nbytes, dtype=torch.uint8)}, "/dev/full", None)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+
+
 def _make_target(path: Path, kind: str) -> None:
     if kind == "folder":
         path.mkdir()
@@ -366,23 +392,24 @@ LONG = {
     "direct": {"x": torch.ones(1 << 20), "y": torch.ones(3)},
     "staged": {"x": torch.ones(1 << 10, 1 << 10).t(), "y": torch.ones(3)},
 }
+LONG_WAYS = {**WAYS, "pickle": partial(windlass.save_torch_state_dict, safe_serialization=False)}
 
 
 @pytest.mark.parametrize("kind", LONG)
-@pytest.mark.parametrize("way", ["file", "folder", "shards"])
+@pytest.mark.parametrize("way", ["file", "folder", "shards", "pickle"])
 def test_error_of_the_callback_ends_the_save(old: Path, way: str, kind: str) -> None:
     with pytest.raises(_StopError):
-        WAYS[way](LONG[kind], old, progress=_stop)
+        LONG_WAYS[way](LONG[kind], old, progress=_stop)
 
 
 @pytest.mark.parametrize("kind", LONG)
-@pytest.mark.parametrize("way", ["file", "folder", "shards"])
+@pytest.mark.parametrize("way", ["file", "folder", "shards", "pickle"])
 def test_ctrl_c_leaves_the_old_checkpoint(old: Path, way: str, kind: str) -> None:
     def interrupt(_: int, __: int) -> None:
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        WAYS[way](LONG[kind], old, progress=interrupt)
+        LONG_WAYS[way](LONG[kind], old, progress=interrupt)
 
 
 @contextmanager
@@ -405,6 +432,27 @@ def test_signal_ends_a_long_save_soon(old: Path, kind: str) -> None:
     with pytest.raises(KeyboardInterrupt), _interrupted_after(0.05):
         windlass.save_torch_state_dict({"x": row.expand(1 << 29)}, old, progress=False)
     assert time.perf_counter() - start < 3
+
+
+def test_signal_ends_a_long_pickle_soon(old: Path) -> None:
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt), _interrupted_after(0.05):
+        windlass.save_torch_state_dict(
+            {f"{n}": torch.empty(1 << 24) for n in range(16)}, old, safe_serialization=False
+        )
+    assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "mine"), RuntimeError("mine"), _StopError()]
+)
+def test_error_of_the_callback_of_a_pickle_comes_as_it_is(old: Path, error: Exception) -> None:
+    def stop(_: int, __: int) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        windlass.save_torch_state_dict(OLD, old, safe_serialization=False, progress=stop)
+    assert caught.value is error
 
 
 def test_ctrl_c_ends_the_wait_for_the_lock(old: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import windlass
+import windlass.torch.fill
 from builders.bits import fingerprint, same_bits
 from builders.sharded import write_bin, write_model, write_shards
 from torch import nn
@@ -263,3 +264,55 @@ def test_tied_scalars_saved_with_one_dimension_are_compared_too(tmp_path: Path) 
     with pytest.warns(UserWarning, match="`a` and `b` share memory"):
         windlass.load_sharded_checkpoint(model, folder)
     assert model.a == 2
+
+
+def _many_tied(count: int, size: int) -> nn.Module:
+    """Return a model in which `a.n` and `b.n` are one, of other shapes than their neighbours."""
+    model = nn.Module()
+    model.a, model.b = nn.ParameterList(), nn.ParameterList()
+    for number in range(count):
+        # Every fourth has no elements.
+        weight = nn.Parameter(torch.zeros(0 if number % 4 == 3 else size + number, 3))
+        model.a.append(weight)
+        model.b.append(weight)
+    return model
+
+
+@pytest.mark.parametrize("write", ["safetensors", "pickle"])
+@pytest.mark.parametrize(("count", "size"), [(40, 1), (6, 600_000)])
+def test_of_many_ties_those_that_differ_are_told_and_no_other(
+    tmp_path: Path, write: str, count: int, size: int
+) -> None:
+    """Also where a tensor goes over from one read to the next."""
+    model = _many_tied(count, size)
+    state = {name: torch.ones_like(one) for name, one in model.state_dict().items()}
+    differing = [f"a.{n}" for n in range(count) if n % 3 == 1]
+    for name in differing:
+        state[name].view(-1)[-1:] = 2.0  # Of one without elements there is nothing to differ.
+    expected = {(name, f"b.{name[2:]}") for name in differing if state[name].numel()}
+    if write == "pickle":
+        path = write_bin(tmp_path / "pytorch_model.bin", state).parent
+    else:
+        path = write_model(tmp_path / "c", state, count=1)
+    with pytest.warns(UserWarning, match="share memory") as warned:
+        windlass.load_sharded_checkpoint(model, path)
+    found = {tuple(str(one.message).split("`")[1:4:2]) for one in warned}
+    assert found == expected
+
+
+def test_many_ties_are_compared_through_one_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _many_tied(40, 1)
+    state = {name: torch.ones_like(one) for name, one in model.state_dict().items()}
+    folder = write_model(tmp_path / "c", state, count=1)
+    made: list[torch.Tensor] = []
+    new_staging = windlass.torch.fill.new_staging
+
+    def count() -> torch.Tensor:
+        made.append(new_staging())
+        return made[-1]
+
+    monkeypatch.setattr(windlass.torch.fill, "new_staging", count)
+    windlass.load_sharded_checkpoint(model, folder)
+    assert len(made) == 1

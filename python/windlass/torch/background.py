@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import threading
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from windlass.errors import SnapshotTooLarge
+from windlass.spare_memory import spare_bytes
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
+from windlass.torch.save_pickles import copy_to_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,14 +105,15 @@ def save_async(
     """Take a copy of a state dict, and save it in the background.
 
     When this returns, training may go on: the copy is complete. It takes as much host memory as
-    the files will have bytes, until the save has ended. Saves into one folder end in the order in
-    which they were begun.
+    the files will have bytes, until the save has ended; a pickle then says that all tensors were on
+    the CPU. Saves into one folder end in the order in which they were begun.
 
     Args:
         state_dict: see `save_torch_state_dict`.
         save_directory: see `save_torch_state_dict`.
         is_main_process: `False` copies and writes nothing.
-        max_snapshot_bytes: most memory for the copy; by default what the system has to spare.
+        max_snapshot_bytes: most memory for the copy; by default what the system has to spare, or
+            the container, if that is less.
         options: all others of `save_torch_state_dict`. `progress` is called from the background
             thread; there is no bar.
 
@@ -189,32 +191,16 @@ def _snapshot_bytes(prepared: Prepared) -> int:
 
 
 def _check_room(needed: int, allowed: int | None) -> None:
-    spare = _spare_bytes() if allowed is None else allowed
+    spare = spare_bytes() if allowed is None else allowed
     if spare is not None and needed > spare:
         source = "max_snapshot_bytes" if allowed is not None else "memory to spare"
         message = f"the copy of the tensors needs {needed} bytes, {source} is {spare}"
         raise SnapshotTooLarge(message)
 
 
-def _spare_bytes() -> int | None:
-    """Return the memory that the system can give, as Linux estimates it."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as facts:
-            for line in facts:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None
-
-
 def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
     if isinstance(prepared.contents, dict):
-        leaves = {
-            name: value if value.is_leaf else value.detach()
-            for name, value in prepared.contents.items()
-        }
-        return copy.deepcopy(leaves)  # Keeps ties.
+        return copy_to_host(prepared.contents)
     return [one._replace(tensor=_copy_tensor(one)) for one in prepared.contents]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from windlass.arrays import ArrayFile
+from windlass.options import is_pread
 from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def load_file(
     io: Io = "auto",
     progress: Progress = None,
     strict_format: bool = False,
+    backend: str = "mmap",
 ) -> dict[str, torch.Tensor]:
     """Load a safetensors file, as `safetensors.torch.load_file` does.
 
@@ -35,6 +37,7 @@ def load_file(
         io: how `"owned"` bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
+        backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
 
     Returns:
         Tensors by name, in the order of their bytes, each with a storage of its own.
@@ -48,6 +51,8 @@ def load_file(
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
         torch.Size([100, 16])
     """
+    if is_pread(backend):
+        memory, io = "owned", "buffered"
     target = find_device(device)
     file = ArrayFile(
         filename,

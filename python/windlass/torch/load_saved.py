@@ -7,6 +7,7 @@ dropped name gets its value again, also where the names are not tied any more.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ import torch
 from torch import nn
 
 from windlass import _rust
+from windlass.arrays import ArrayFile
 from windlass.errors import CheckpointNotFound, InvalidPickle
 from windlass.layout import CheckpointFile, find_by_pattern
 from windlass.opening import open_found
+from windlass.options import is_pread
+from windlass.torch.dropped import read_dropped
 from windlass.torch.dtypes import torch_layout
-from windlass.torch.files import load_file
 from windlass.torch.load_sharded import fill_model
 from windlass.torch.sources import SafeSource, open_source
+from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
     from windlass.torch.sources import Source
     from windlass.types import Io, PathLike, Progress
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(
@@ -41,6 +47,7 @@ def load_model(
     threads: int | None = None,
     io: Io = "auto",
     progress: Progress = None,
+    backend: str = "mmap",
 ) -> tuple[list[str], list[str]]:
     """Fill a model from a safetensors file, as `safetensors.torch.load_model` does.
 
@@ -53,6 +60,7 @@ def load_model(
         threads: reader threads, 16 by default.
         io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
         progress: see `windlass.progress.track`.
+        backend: safetensors' word for `io`: `"pread"` means `"buffered"`.
 
     Returns:
         Names missing in the file, and names that the model does not have.
@@ -63,6 +71,7 @@ def load_model(
         ChecksumMismatch: with `verify`, bytes are not those that were saved.
     """
     del device
+    io = "buffered" if is_pread(backend) else io
     file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
     if verify:
         refuse_damaged(file.path)
@@ -143,7 +152,7 @@ def load_state_dict_from_file(
 
     Args:
         checkpoint_file: a safetensors file, or with `safe=False` a pickle of torch.
-        map_location: device for the tensors.
+        map_location: device for the tensors; `"meta"` means the CPU, as for the hub.
         weights_only: `False` lets a pickle run the code in it; has no effect on safetensors.
         mmap: map a pickle instead of reading it; safetensors are always mapped.
         safe: take the file for safetensors, whatever its name.
@@ -166,12 +175,18 @@ def load_state_dict_from_file(
         return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     if verify:
         refuse_damaged(path)
-    device = "cpu" if map_location in (None, "meta") else map_location
-    state = load_file(path, device=device or "cpu")
-    dropped = _dropped(
-        _rust.Checkpoint.open_file(path, strict_format=False).shard_metadata(0) or {}, state
-    )
+    file, device = ArrayFile(path, ADAPTER), _find_place(map_location)
+    state = {name: tensor.to(device) for name, tensor in file.get_all().items()}
+    dropped = read_dropped(file.table.shard_metadata(0) or {}, state)
     return {**state, **{name: state[kept] for name, kept in dropped.items()}}
+
+
+def _find_place(map_location: str | torch.device | None) -> torch.device:
+    device = find_device("cpu" if map_location is None else map_location)
+    if device.type != "meta":
+        return device
+    logger.warning("tensors of safetensors are not loaded to the meta device, but to the CPU")
+    return torch.device("cpu")
 
 
 def load(data: bytes) -> dict[str, torch.Tensor]:
@@ -211,7 +226,7 @@ def _source_for(model: nn.Module, file: CheckpointFile) -> Source:
     source = open_source(file, strict_format=False)
     if isinstance(source, SafeSource):
         metadata = _metadata(source, is_index=file.is_index)
-        dropped = _dropped(metadata, source.positions)
+        dropped = read_dropped(metadata, source.positions)
         if dropped:
             state = model.state_dict(keep_vars=True)
             source.give(
@@ -231,15 +246,6 @@ def _metadata(source: SafeSource, *, is_index: bool) -> Mapping[str, Any]:
         return source.table.shard_metadata(0) or {}
     metadata = json.loads(source.table.index_metadata() or "{}")
     return metadata if isinstance(metadata, dict) else {}
-
-
-def _dropped(metadata: Mapping[str, Any], stored: Mapping[str, object]) -> dict[str, str]:
-    """Take from the metadata the names that are not stored, and what stands for them."""
-    return {
-        name: kept
-        for name, kept in metadata.items()
-        if isinstance(kept, str) and kept in stored and name not in stored
-    }
 
 
 def _can_take(value: object, shape: tuple[int, ...]) -> bool:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import InvalidName, UnsupportedTensor
-from windlass.names import check_metadata, check_name
+from windlass.errors import InvalidName
+from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import can_cast, check_cast
 from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate, refuse_shared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from windlass.types import PathLike, Progress
 
 
@@ -139,8 +141,8 @@ def save_model(
 ) -> None:
     """Save a model to a safetensors file, as `safetensors.torch.save_model` does.
 
-    Tied weights are stored once; the metadata says which name stands for which, and `load_model`
-    gives every name its value again.
+    Tied weights are stored once; the metadata says which name stands for which, as safetensors does
+    (see `windlass.torch.dropped`), and `load_model` gives every name its value again.
 
     Args:
         model: the model.
@@ -178,7 +180,7 @@ def save_model(
     save_file(
         stored,
         filename,
-        {**dropped, **(metadata or {})} or None,
+        record_dropped(check_metadata(metadata) or {}, dropped, stored) or None,
         on_overlap="store",
         dtype=dtype,
         durable=durable,
@@ -186,18 +188,6 @@ def save_model(
         threads=threads,
         progress=progress,
     )
-
-
-def named_values(tensors: Mapping[str, object]) -> Iterable[tuple[str, object]]:
-    """Return the names and values of a mapping.
-
-    Raises:
-        UnsupportedTensor: it is none.
-    """
-    if not isinstance(tensors, Mapping):
-        message = f"expected a mapping of names to tensors, found {type(tensors).__name__}"
-        raise UnsupportedTensor(message)
-    return tensors.items()
 
 
 def without_texts(state_dict: Mapping[str, object]) -> Iterable[tuple[str, object]]:

@@ -27,12 +27,13 @@ from windlass.errors import (
     ShardNotFound,
     ShardNotReadable,
 )
-from windlass.opening import MOST_TRIES
+from windlass.opening import MOST_TRIES, identity_of, is_still
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from windlass.layout import CheckpointFile
+    from windlass.opening import Identity
 
 _GIT_LFS_START = b"version https://git-lfs"
 
@@ -71,15 +72,15 @@ class PickleShards:
         """
         folder = os.path.dirname(path)
         for _ in range(MOST_TRIES):
-            with _kept_open(path) as index:
+            with _kept_open(path) as before:
                 try:
                     weight_map, shards = _rust.read_index(path)
                     contents = {one: self._read(os.path.join(folder, one), path) for one in shards}
                 except CheckpointError:
-                    if _is_at(index, path):
+                    if before is None or is_still(path, before):
                         raise
                     continue
-                if _is_at(index, path):
+                if before is None or is_still(path, before):
                     return weight_map, contents
         message = f"`{path}`: the index was replaced {MOST_TRIES} times while its files were opened"
         raise FileChanged(message)
@@ -91,27 +92,17 @@ class PickleShards:
 
 
 @contextlib.contextmanager
-def _kept_open(path: str) -> Iterator[int | None]:
-    """Hold a file open, if it can be: then no other file gets its inode."""
+def _kept_open(path: str) -> Iterator[Identity | None]:
+    """Hold a file open, if it can be: then no other file gets its inode. Say what it is."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # No FIFO is waited for.
     except OSError:
         yield None
         return
     try:
-        yield descriptor
+        yield identity_of(os.fstat(descriptor))
     finally:
         os.close(descriptor)
-
-
-def _is_at(descriptor: int | None, path: str) -> bool:
-    """Whether a file still has its name; one that could not be opened has not changed."""
-    if descriptor is None:
-        return True
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _take_listed(

@@ -154,23 +154,36 @@ class LoadPlan(NamedTuple):
         now = {slot.name: getattr(slot.module, slot.key) for slot in self.match.present}
         for hooked in self.match.hooked:
             now.update(own_tensors(hooked))
-        for name, by in losers.items():
-            if (
-                name in now
-                and self._is_comparable(name, now[name])
-                and not self._holds(name, now[name], settings)
-            ):
-                yield name, by
+        fills = [
+            Fill(name, now[name])
+            for name in losers
+            if name in now and self._is_comparable(name, now[name])
+        ]
+        differing = self._differing(fills, settings)
+        yield from ((one.name, losers[one.name]) for one in fills if one.name in differing)
 
     def _is_comparable(self, name: str, now: torch.Tensor) -> bool:
         """Whether a place has the shape of the file: a hook may have reshaped it."""
         shape = self.source.layout(name).shape
         return now.shape == shape or (shape == (1,) and not now.shape)
 
-    def _holds(self, name: str, tensor: torch.Tensor, settings: ReadSettings) -> bool:
-        """Whether a place now has the checkpoint's value, in its own dtype."""
-        pieces = self.source.pieces([Fill(name, tensor)], settings)
-        return all(_same_bytes(part, values) for part, values in pieces)
+    def _differing(self, fills: list[Fill], settings: ReadSettings) -> set[str]:
+        """Return the names whose places now have other values than the checkpoint, in their dtype.
+
+        Pieces come in the order of the fills, and all of a tensor before the next.
+        """
+        differing: set[str] = set()
+        sizes = ((one.name, one.tensor.numel()) for one in fills if one.tensor.numel())
+        name, left = "", 0
+        for part, values in self.source.pieces(fills, settings):
+            if not part.numel():
+                continue
+            if not left:
+                name, left = next(sizes)
+            left -= part.numel()
+            if name not in differing and not _same_bytes(part, values):
+                differing.add(name)
+        return differing
 
 
 def plan_load(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -10,22 +9,20 @@ import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import (
-    NoSpaceLeft,
-    SaveFailed,
-    SaveFolderNotFound,
-    SaveNotPermitted,
-)
+from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
 from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
 from windlass.names import check_metadata
 from windlass.options import check_options
+from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.refusals import refusal
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import check_cast
 from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
 from windlass.torch.output import Placed, new_tensor
-from windlass.torch.save_pickles import pickled_values, write_pickle
+from windlass.torch.save_pickles import pickled_bytes, pickled_values, write_pickle
 from windlass.torch.shared import Keep, OnOverlap, check_keep, deduplicate
 from windlass.torch.split import split_torch_state_dict_into_shards
 
@@ -37,9 +34,10 @@ if TYPE_CHECKING:
 #: How long a save waits for another one in the same folder, in seconds.
 LOCK_TIMEOUT = 600.0
 
-#: A file for the engine: `(name, tensors, metadata, checksums)`.
+#: A file for the engine: `(name, tensors, metadata, checksums)`; its size instead of tensors where
+#: somebody else writes it.
 NewFile: TypeAlias = tuple[
-    str, list[tuple[str, str, tuple[int, ...]]] | None, dict[str, str] | None, bool
+    str, list[tuple[str, str, tuple[int, ...]]] | int, dict[str, str] | None, bool
 ]
 
 
@@ -95,7 +93,7 @@ def save_torch_state_dict(
             what is counted is what is written.
         metadata: text to be stored in the file, or in the index.
         safe_serialization: safetensors; `False` writes pickles of torch, in which ties stay: there
-            `keep`, `threads` and `progress` have no effect, and free space is not checked first.
+            `keep` and `threads` have no effect.
         is_main_process: `False` writes nothing.
         shared_tensors_to_discard: names that `keep` would rather not store.
         keep: which of several identical names is stored: `"hub"`, `"transformers"`, `"first"`, or
@@ -150,6 +148,7 @@ class Prepared(NamedTuple):
         family: the names of its files.
         split: what goes into which file.
         metadata: text for the file, or for the index.
+        dropped: name that is not stored → the identical one that is.
         contents: tensors and their places, or for pickles the state dict itself.
         settings: how to write it.
     """
@@ -157,6 +156,7 @@ class Prepared(NamedTuple):
     family: Family
     split: StateDictSplit
     metadata: dict[str, str]
+    dropped: dict[str, str]
     contents: list[Placed] | dict[str, torch.Tensor]
     settings: Settings
 
@@ -203,7 +203,7 @@ def prepare(
         split = split_torch_state_dict_into_shards(
             values, filename_pattern=pattern, max_shard_size=max_shard_size
         )
-        return Prepared(family, split, told, values, settings)
+        return Prepared(family, split, told, {}, values, settings)
     with paused_gc():
         stored, dropped = deduplicate(
             plain_tensors(without_texts(state_dict)),
@@ -216,7 +216,7 @@ def prepare(
         items = [(one.nbytes, None if one.nbytes else 0) for one in placed]
         measured = Measured(list(stored), items)
         split = split_measured(measured, pattern, max_shard_size, "hub")
-        return Prepared(family, split, {**dropped, **told}, placed, settings)
+        return Prepared(family, split, told, dropped, placed, settings)
 
 
 def save_torch_model(
@@ -274,19 +274,22 @@ def save_torch_model(
 
 
 def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike) -> None:
-    family, split, metadata, _, settings = prepared
+    family, split, metadata, dropped, _, settings = prepared
     names = list(split.filename_to_tensors) or [family.single]
     numbers = {name: number for number, name in enumerate(names)}
     placed = [one._replace(file=numbers[split.tensor_to_filename[one.name]]) for one in placed]
     tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
     for one in placed:
         tensors[one.file].append(new_tensor(one))
-    told = {"format": "pt", **({} if split.is_sharded else metadata)}
+    told = {"format": "pt"}
+    if not split.is_sharded:
+        told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
     files = [
         (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
     ]
     parameters = sum(one.tensor.numel() for one in placed)
     facts = {**split.metadata, "total_parameters": parameters, **metadata}
+    facts = record_dropped(facts, dropped, split.tensor_to_filename)
     saving = _begin(folder, family, files, settings)
     write_and_commit(
         saving,
@@ -298,17 +301,33 @@ def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike
 
 
 def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: PathLike) -> None:
-    family, split, metadata, _, settings = prepared
+    family, split, metadata, _, _, settings = prepared
     shards = split.filename_to_tensors or {family.single: []}
-    saving = _begin(folder, family, [(name, None, None, False) for name in shards], settings)
+    files = [{name: values[name] for name in names} for names in shards.values()]
+    sizes = [pickled_bytes(file.values()) for file in files]
+    new: list[NewFile] = [
+        (name, size, None, False) for name, size in zip(shards, sizes, strict=True)
+    ]
+    saving = _begin(folder, family, new, settings)
     try:
-        for number, names in enumerate(shards.values()):
-            write_pickle({name: values[name] for name in names}, saving.staged_path(number))
-            if settings.poll is not None:
-                settings.poll(0)
+        with track(sum(sizes), settings.progress, verb="writing") as tell:
+            done = 0
+            for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
+                write_pickle(file, saving.staged_path(number), _part_of(tell, done, size))
+                done += size
         saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
     finally:
         saving.discard()
+
+
+def _part_of(
+    tell: Callable[[int], object] | None, done: int, size: int
+) -> Callable[[int], object] | None:
+    """Progress of one file of many: `done` bytes were written before it.
+
+    What is in a file besides tensors is not counted.
+    """
+    return None if tell is None else lambda count: tell(done + min(count, size))
 
 
 def _begin(
@@ -346,21 +365,13 @@ def _make_folder(folder: str, *, durable: bool) -> None:
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:
     """Return what to raise when a folder cannot be made."""
-    kinds: dict[int | None, type[SaveFailed]] = {
-        errno.EACCES: SaveNotPermitted,
-        errno.EPERM: SaveNotPermitted,
-        errno.ENOENT: SaveFolderNotFound,
-        errno.ENOSPC: NoSpaceLeft,
-        errno.EDQUOT: NoSpaceLeft,
-    }
-    kind, reason = kinds.get(error.errno, SaveFailed), error.strerror
+    what = "the folder cannot be made"
     if isinstance(error, FileExistsError) and os.path.islink(folder):
-        kind, reason = SaveFolderNotFound, f"it is a link to `{os.readlink(folder)}`"
-    elif isinstance(error, FileExistsError):
-        reason = "it is not a folder"
-    failure = kind(f"`{folder}`: the folder cannot be made: {reason}")
-    failure.errno, failure.filename = error.errno, folder
-    return failure
+        reason = f"it is a link to `{os.readlink(folder)}`"
+        return refusal(folder, what, error, kind=SaveFolderNotFound, reason=reason)
+    if isinstance(error, FileExistsError):
+        return refusal(folder, what, error, reason="it is not a folder")
+    return refusal(folder, what, error)
 
 
 def _indexes(

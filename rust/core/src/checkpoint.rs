@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
-use crate::sys::file::{FileIdentity, is_at, open_regular, read_at};
+use crate::sys::file::{FileIdentity, is_still, open_regular, read_at};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
 use std::ffi::OsStr;
@@ -93,17 +93,17 @@ impl Checkpoint {
     ///
     /// All of them belong together, also when somebody saves meanwhile: a save replaces the index
     /// before it gives a shard's name to another file, so if the index is still the same when all
-    /// shards have been opened, none of them is of another save. If it is not, all are opened
-    /// again.
+    /// shards have been opened, and was not written to, none of them is of another save. If it is
+    /// not, all are opened again.
     ///
     /// # Errors
     /// Whatever opening meets; [`Error::Index`] and [`Error::Format`]; and where index and headers
     /// disagree, [`Error::ListedButAbsent`] or [`Error::InTwoShards`].
     pub fn open_index(path: &Path, strictness: Strictness, control: &Control) -> Result<Self> {
         for _ in 0..MOST_TRIES {
-            let (index, file) = Index::read_open(path)?;
+            let (index, _held, identity) = Index::read_open(path)?;
             let opened = Self::open_shards(path, index, strictness, control);
-            if matches!(opened, Err(Error::Cancelled)) || is_at(&file, path) {
+            if matches!(opened, Err(Error::Cancelled)) || is_still(path, &identity) {
                 return opened;
             }
         }

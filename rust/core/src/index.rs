@@ -3,7 +3,7 @@
 use crate::error::{Error, IndexError};
 use crate::header::{START_LEN, check_start};
 use crate::names::ByName;
-use crate::sys::file::open_regular;
+use crate::sys::file::{FileIdentity, open_regular};
 use foldhash::fast::RandomState;
 use indexmap::IndexSet;
 use indexmap::map::Entry;
@@ -61,12 +61,12 @@ impl Index {
     /// # Errors
     /// Whatever opening meets, and [`Error::Index`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::read_open(path).map(|(index, _)| index)
+        Self::read_open(path).map(|(index, ..)| index)
     }
 
     /// Reads and parses an index file, and leaves it open, so that its inode is not given to
-    /// another file.
-    pub(crate) fn read_open(path: &Path) -> Result<(Self, File), Error> {
+    /// another file; and says what it was before it was read.
+    pub(crate) fn read_open(path: &Path) -> Result<(Self, File, FileIdentity), Error> {
         let (mut file, identity) = open_regular(path)?;
         let read = |error| Error::io(path, "reading", error);
         let mut text = Vec::new();
@@ -81,7 +81,7 @@ impl Index {
         }
         let index =
             Self::parse(&text).map_err(|source| Error::Index { path: path.to_owned(), source })?;
-        Ok((index, file))
+        Ok((index, file, identity))
     }
 
     fn insert(&mut self, tensor: String, shard: Cow<'_, str>) -> Result<(), IndexError> {

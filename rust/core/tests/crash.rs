@@ -7,7 +7,7 @@ mod builders;
 use builders::faulty_disk::{Fault, FaultyDisk};
 use builders::saving::{options, save};
 use builders::scenes::{Start, copy_of, plain};
-use builders::seen::{INDEX, SINGLE, Seen, all_see, list, weight_map};
+use builders::seen::{INDEX, SINGLE, Seen, all_see, foreign_sees, list, weight_map};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,6 +75,7 @@ impl Transition {
             let temporary = copy_of(template.path());
             let folder = temporary.path();
             let (before, names_before) = (all_see(folder), list(folder));
+            let foreign_before = foreign_sees(folder);
             let disk = Arc::new(FaultyDisk::failing(at, fault, self.links));
             let saved = save(folder, self.count, NEW, options(disk.clone(), self.durable));
             if fault == Fault::Death {
@@ -84,7 +85,7 @@ impl Transition {
                 return saved.unwrap();
             }
             let label = format!("{self:?}, {disk:?}");
-            check(&Cut { label, folder, saved, before, names_before });
+            check(&Cut { label, folder, saved, before, foreign_before, names_before });
         }
     }
 }
@@ -95,6 +96,7 @@ struct Cut<'a> {
     folder: &'a Path,
     saved: Result<()>,
     before: [Seen; 3],
+    foreign_before: Seen,
     names_before: BTreeSet<String>,
 }
 
@@ -106,6 +108,9 @@ impl Cut<'_> {
             let whole = now == before || *now == Seen::Whole(NEW);
             assert!(whole, "{when}: {now:?}, {:?}, {}", list(folder), self.label);
         }
+        let foreign = foreign_sees(folder);
+        let whole = is_whole_or_gone(&foreign, &self.foreign_before);
+        assert!(whole, "{when}: {foreign:?}, {:?}, {}", list(folder), self.label);
     }
 
     fn has_journal(&self) -> bool {
@@ -125,6 +130,12 @@ impl Cut<'_> {
             assert_eq!(list(folder), self.names_before, "{}", self.label);
         }
     }
+}
+
+/// A reader that knows the index by its foreign name only finds the old checkpoint, or nothing for
+/// want of an index, or the new one in a single file.
+fn is_whole_or_gone(now: &Seen, before: &Seen) -> bool {
+    now == before || [Seen::Nothing, Seen::Whole(NEW)].contains(now)
 }
 
 fn has_journal(folder: &Path) -> bool {
@@ -176,7 +187,7 @@ fn between_any_two_operations_every_reader_finds_the_old_or_the_new_checkpoint()
     for transition in Transition::all(true) {
         let temporary = transition.start.build();
         let folder = temporary.path().to_owned();
-        let before = all_see(&folder);
+        let (before, foreign_before) = (all_see(&folder), foreign_sees(&folder));
         let wrong = Arc::new(Mutex::new(Vec::new()));
         let mut disk = FaultyDisk::faultless(transition.links);
         let (of_disk, watched) = (Arc::clone(&wrong), folder.clone());
@@ -185,6 +196,10 @@ fn between_any_two_operations_every_reader_finds_the_old_or_the_new_checkpoint()
                 if now != *before && now != Seen::Whole(NEW) {
                     of_disk.lock().unwrap().push((now, list(&watched)));
                 }
+            }
+            let foreign = foreign_sees(&watched);
+            if !is_whole_or_gone(&foreign, &foreign_before) {
+                of_disk.lock().unwrap().push((foreign, list(&watched)));
             }
         });
         transition.save(&folder, disk).unwrap();

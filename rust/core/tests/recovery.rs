@@ -7,7 +7,7 @@ mod builders;
 use builders::faulty_disk::{Fault, FaultyDisk};
 use builders::saving::{file_names, new_file, new_tensor, options, save, save_file};
 use builders::scenes::{Start, copy_of, foreign_save, plain, temporary_folder};
-use builders::seen::{INDEX, SINGLE, Seen, all_see, list};
+use builders::seen::{FOREIGN_INDEX, INDEX, SINGLE, Seen, all_see, foreign_sees, list};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -117,7 +117,8 @@ fn a_save_of_another_variant_leaves_a_checkpoint_in_its_work_folder_alone() {
     let before = all_see(folder);
     for (prefix, suffix) in [("model.fp16", ".safetensors"), ("model", ".bin")] {
         let index = format!("{prefix}{suffix}.index.json");
-        let family = Family { prefix: prefix.to_owned(), suffix: suffix.to_owned(), index };
+        let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
+        let family = Family { prefix, suffix, index, foreign_index: None };
         let file = new_file(&family.single(), vec![new_tensor("t", 0)]);
         let control = Control::default();
         let save = Save::folder(folder, family, vec![file], plain(true), &control).unwrap();
@@ -158,6 +159,26 @@ fn what_somebody_else_saved_after_a_crash_is_left_alone() {
                     assert_eq!(all_see(folder)[reader], Seen::Whole(FOREIGN));
                 });
             }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_saved_with_an_index_of_another_name_is_left_alone() {
+    for start in [Start::ForeignIndex(2), Start::BothIndexes(2)] {
+        for (count, links) in [(1, true), (2, true), (2, false), (3, true)] {
+            each_crash(start, count, links, |folder| {
+                let ours = fs::read(folder.join(INDEX)).ok();
+                foreign_files(folder, 2);
+                fs::rename(folder.join(INDEX), folder.join(FOREIGN_INDEX)).unwrap();
+                if let Some(text) = ours {
+                    fs::write(folder.join(INDEX), text).unwrap();
+                }
+                // A single file goes before an index, for those who know it by that name.
+                let _ = fs::remove_file(folder.join(SINGLE));
+                recover(folder);
+                assert_eq!(foreign_sees(folder), Seen::Whole(FOREIGN), "{start:?} to {count}");
+            });
         }
     }
 }

@@ -20,8 +20,16 @@ use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTenso
 /// `(name, dtype, shape)`.
 type PyNewTensor = (String, PyBackedStr, Vec<u64>);
 
-/// `(file name, tensors, metadata, checksums)`; without tensors, the caller writes the file.
-type PyNewFile = (String, Option<Vec<PyNewTensor>>, Option<BTreeMap<String, String>>, bool);
+/// What a new file will hold.
+#[derive(FromPyObject)]
+enum PyContents {
+    Tensors(Vec<PyNewTensor>),
+    /// About so many bytes, which the caller writes.
+    Foreign(u64),
+}
+
+/// `(file name, contents, metadata, checksums)`.
+type PyNewFile = (String, PyContents, Option<BTreeMap<String, String>>, bool);
 
 #[pyclass(frozen, name = "Save", module = "windlass._rust")]
 pub(crate) struct PySave(RwLock<Option<Save>>);
@@ -41,14 +49,14 @@ impl PySave {
     fn folder(
         py: Python<'_>,
         folder: PathBuf,
-        family: (String, String, String),
+        family: (String, String, String, Option<String>),
         files: Vec<PyNewFile>,
         durable: bool,
         lock_timeout: f64,
         poll: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let (prefix, suffix, index) = family;
-        let family = Family { prefix, suffix, index };
+        let (prefix, suffix, index, foreign_index) = family;
+        let family = Family { prefix, suffix, index, foreign_index };
         let files = files.into_iter().map(new_file).collect::<PyResult<_>>()?;
         let lock_timeout = timeout(lock_timeout)?;
         let options = SaveOptions { durable, lock_timeout, ..SaveOptions::default() };
@@ -125,9 +133,12 @@ fn over() -> PyErr {
 }
 
 fn new_file(file: PyNewFile) -> PyResult<NewFile> {
-    let (name, tensors, metadata, checksums) = file;
-    let Some(tensors) = tensors else {
-        return Ok(NewFile { name, contents: Contents::Foreign { len: 0 } });
+    let (name, contents, metadata, checksums) = file;
+    let tensors = match contents {
+        PyContents::Tensors(tensors) => tensors,
+        PyContents::Foreign(len) => {
+            return Ok(NewFile { name, contents: Contents::Foreign { len } });
+        }
     };
     let header = lay_out(tensors, metadata).map_err(|error| new_file_error(&error))?;
     NewFile::of_tensors(name, header, checksums).map_err(|error| new_file_error(&error))

@@ -52,8 +52,11 @@ impl Commit<'_> {
         match step {
             Step::Move { from, to } => self.move_out(from, to)?,
             Step::Link { name, over } if self.may_link(name, *over) => self.link(name)?,
-            Step::Link { .. } => return Ok(Ending::Stopped),
             Step::Remove { name, stamp } => self.remove(name, *stamp)?,
+            Step::RemoveIndex { name, stamp } if self.may_remove(name, *stamp) => {
+                self.remove(name, *stamp)?;
+            }
+            Step::Link { .. } | Step::RemoveIndex { .. } => return Ok(Ending::Stopped),
             Step::RemoveFolder { name } => {
                 remove_work_folder(self.disk, &self.folder.join(name), self.durable)?;
             }
@@ -80,6 +83,12 @@ impl Commit<'_> {
         let (from, there) = (self.work.join(name), Stamp::at(&self.folder.join(name)));
         !self.resumed
             || ((there == over || there == Stamp::at(&from)) && can_link(self.disk, &from))
+    }
+
+    /// After a crash somebody else may have saved there, and made an index of their own.
+    fn may_remove(&self, name: &str, stamp: Stamp) -> bool {
+        let there = Stamp::at(&self.folder.join(name));
+        !self.resumed || there.is_none_or(|there| there == stamp)
     }
 
     fn link(&self, name: &str) -> Result<()> {

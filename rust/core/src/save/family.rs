@@ -23,6 +23,9 @@ pub struct Family {
     pub suffix: String,
     /// Name of the index.
     pub index: String,
+    /// Name of an index of the same files that others write and read. A save does not write it: it
+    /// removes it before it gives one of these files another content.
+    pub foreign_index: Option<String>,
 }
 
 impl Family {
@@ -34,6 +37,7 @@ impl Family {
     ///     prefix: "model".into(),
     ///     suffix: ".safetensors".into(),
     ///     index: "model.safetensors.index.json".into(),
+    ///     foreign_index: None,
     /// };
     /// assert_eq!(family.single(), "model.safetensors");
     /// assert!(family.owns_shard("model-00001-of-00002.safetensors"));
@@ -82,7 +86,8 @@ mod tests {
 
     fn family() -> Family {
         let (prefix, suffix) = ("model".to_owned(), ".safetensors".to_owned());
-        Family { prefix, suffix, index: "model.safetensors.index.json".to_owned() }
+        let index = "model.safetensors.index.json".to_owned();
+        Family { prefix, suffix, index, foreign_index: None }
     }
 
     #[test]

@@ -174,8 +174,9 @@ fn check_replaceable(path: &Path) -> Result<()> {
 fn list(folder: &Path, family: &Family) -> Result<Existing> {
     let failed = |error| Error::save(folder, None, "listing", error);
     let (single, index) = (family.single(), folder.join(&family.index));
-    let mut existing =
-        Existing { index_names_single: names(&index, &single), ..Existing::default() };
+    let mut indexes = family.foreign_index.iter().chain([&family.index]);
+    let index_names_single = indexes.any(|name| names(&folder.join(name), &single));
+    let mut existing = Existing { index_names_single, ..Existing::default() };
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -188,6 +189,8 @@ fn list(folder: &Path, family: &Family) -> Result<Existing> {
             existing.single = Some(stamp);
         } else if name == family.index {
             existing.index = Some(stamp);
+        } else if family.foreign_index.as_deref() == Some(name) {
+            existing.foreign_index = Some((name.to_owned(), stamp));
         } else if family.owns_shard(name) {
             existing.shards.push((name.to_owned(), stamp));
         }

@@ -7,6 +7,9 @@
 //! - one that takes the index first, then the single file (windlass), and that refuses a folder
 //!   with several weights files and no index (`huggingface_hub`).
 //!
+//! One that knows the index by its foreign name only (transformers, of a variant) finds the old
+//! checkpoint, or nothing once that index is removed, or the new one in a single file.
+//!
 //! The same holds after a loss of power, of which [`Step::Sync`] says how much it may undo: between
 //! two of them, changes reach the disk in any order. ARCHITECTURE.md tells what each reader sees at
 //! each step.
@@ -44,6 +47,14 @@ pub(super) enum Step {
         /// What it was.
         stamp: Stamp,
     },
+    /// Removes an index that others follow. If it is another by now, what comes after would change
+    /// what it means.
+    RemoveIndex {
+        /// Name in the folder.
+        name: String,
+        /// What it was.
+        stamp: Stamp,
+    },
     /// Removes the work folder of an older save, which its index pointed into.
     RemoveFolder {
         /// Name in the folder.
@@ -58,9 +69,10 @@ impl Step {
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Self::Move { from, to } => vec![from, to],
-            Self::Link { name, .. } | Self::Remove { name, .. } | Self::RemoveFolder { name } => {
-                vec![name]
-            }
+            Self::Link { name, .. }
+            | Self::Remove { name, .. }
+            | Self::RemoveIndex { name, .. }
+            | Self::RemoveFolder { name } => vec![name],
             Self::Sync => Vec::new(),
         }
     }
@@ -72,7 +84,9 @@ pub(super) struct Existing {
     pub(super) single: Option<Stamp>,
     pub(super) shards: Vec<(String, Stamp)>,
     pub(super) index: Option<Stamp>,
-    /// The index names the single file.
+    /// An index that others write, and its name.
+    pub(super) foreign_index: Option<(String, Stamp)>,
+    /// One of the indexes names the single file.
     pub(super) index_names_single: bool,
     /// Work folders that the index points into.
     pub(super) work_folders: Vec<String>,
@@ -83,7 +97,9 @@ impl Existing {
     /// would, beside a single file, leave a reader with two files to choose from: it may have been
     /// the only one.
     fn gives_way_to_single(&self) -> bool {
-        self.index.is_none() && (self.shards.is_empty() || self.single.is_some())
+        self.index.is_none()
+            && self.foreign_index.is_none()
+            && (self.shards.is_empty() || self.single.is_some())
     }
 
     fn stamp_of(&self, name: &str, single: &str) -> Option<Stamp> {
@@ -143,7 +159,7 @@ pub(super) fn plan(
 }
 
 fn through_links(new: &New<'_>, existing: &Existing) -> Vec<Step> {
-    let mut steps = vec![move_file(INTERIM_INDEX, new.index), Step::Sync];
+    let mut steps = begin_with_index(new, existing);
     steps.extend(remove_single(new, existing));
     steps.extend(new.files.iter().map(|name| link(name, new, existing)));
     steps.extend([Step::Sync, move_file(LAST_INDEX, new.index), Step::Sync]);
@@ -152,7 +168,7 @@ fn through_links(new: &New<'_>, existing: &Existing) -> Vec<Step> {
 }
 
 fn into_work_folder(new: &New<'_>, existing: &Existing) -> Vec<Step> {
-    let mut steps = vec![move_file(INTERIM_INDEX, new.index), Step::Sync];
+    let mut steps = begin_with_index(new, existing);
     steps.extend(remove_single(new, existing));
     steps.extend(remove_shards(existing, |_| true));
     steps
@@ -165,7 +181,7 @@ fn single_alone(new: &New<'_>, existing: &Existing) -> Vec<Step> {
 }
 
 fn single_through_link(new: &New<'_>, existing: &Existing, last_index: Option<Stamp>) -> Vec<Step> {
-    let mut steps = vec![move_file(INTERIM_INDEX, new.index), Step::Sync];
+    let mut steps = begin_with_index(new, existing);
     steps.extend([link(new.single, new, existing), Step::Sync]);
     steps.extend([move_file(LAST_INDEX, new.index), Step::Sync]);
     steps.extend(remove_all_but_single(new, existing, last_index));
@@ -175,8 +191,24 @@ fn single_through_link(new: &New<'_>, existing: &Existing, last_index: Option<St
 fn single_beside_index(new: &New<'_>, existing: &Existing, last_index: Option<Stamp>) -> Vec<Step> {
     let mut steps = vec![move_file(new.single, new.single), Step::Sync];
     steps.extend([move_file(LAST_INDEX, new.index), Step::Sync]);
+    steps.extend(remove_foreign_index(existing));
     steps.extend(remove_all_but_single(new, existing, last_index));
     steps
+}
+
+/// Leads readers into the work folder; then no name outside it means anything to them, once the
+/// foreign index is gone too.
+fn begin_with_index(new: &New<'_>, existing: &Existing) -> Vec<Step> {
+    let mut steps = vec![move_file(INTERIM_INDEX, new.index), Step::Sync];
+    steps.extend(remove_foreign_index(existing));
+    steps
+}
+
+fn remove_foreign_index(existing: &Existing) -> Vec<Step> {
+    let remove = |(name, stamp): &(String, Stamp)| {
+        vec![Step::RemoveIndex { name: name.clone(), stamp: *stamp }, Step::Sync]
+    };
+    existing.foreign_index.as_ref().map(remove).unwrap_or_default()
 }
 
 /// The index goes last: without it, a single file has to be the only one.

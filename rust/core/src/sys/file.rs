@@ -59,13 +59,12 @@ pub fn open_regular(path: &Path) -> Result<(File, FileIdentity)> {
     }
 }
 
-/// Whether an open file still has this name.
+/// Whether the file of this name is the one that was opened, and nobody has written to it since.
+///
+/// As long as it is held open, no other file gets its inode.
 #[must_use]
-pub fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
-        return false;
-    };
-    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+pub fn is_still(path: &Path, opened: &FileIdentity) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| FileIdentity::of(&there) == *opened)
 }
 
 /// Opens a file that was opened before, and makes sure that it is still the same.
@@ -157,6 +156,36 @@ fn read_some(file: &File, offset: u64, dests: &[Dest<'_>]) -> io::Result<usize> 
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn a_file_is_not_the_same_when_it_was_written_to_or_replaced_or_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        let changes: [&dyn Fn(&File); 4] = [
+            &|file| file.set_len(5).unwrap(),
+            &|file| {
+                let modified = file.metadata().unwrap().modified().unwrap();
+                file.set_modified(modified + Duration::from_nanos(1)).unwrap();
+            },
+            &|_| fs::rename(&other, &path).unwrap(),
+            &|_| fs::remove_file(&path).unwrap(),
+        ];
+        for change in changes {
+            fs::write(&path, "text").unwrap();
+            fs::copy(&path, &other).unwrap();
+            let (_held, opened) = open_regular(&path).unwrap();
+            assert!(is_still(&path, &opened));
+            change(&OpenOptions::new().write(true).open(&path).unwrap());
+            assert!(!is_still(&path, &opened));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Small checkpoints, saved by windlass: six tensors, all bytes of which are one value.
 
 use super::faulty_disk::FaultyDisk;
-use super::seen::{INDEX, SINGLE};
+use super::seen::{FOREIGN_INDEX, INDEX, SINGLE};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ pub(crate) const TENSOR_LEN: usize = 3;
 
 pub(crate) fn family() -> Family {
     let (prefix, suffix) = ("model".to_owned(), ".safetensors".to_owned());
-    Family { prefix, suffix, index: INDEX.to_owned() }
+    let (index, foreign_index) = (INDEX.to_owned(), Some(FOREIGN_INDEX.to_owned()));
+    Family { prefix, suffix, index, foreign_index }
 }
 
 pub(crate) fn options(disk: Arc<FaultyDisk>, durable: bool) -> SaveOptions {

@@ -2,7 +2,7 @@
 
 use super::faulty_disk::FaultyDisk;
 use super::saving::{file_names, index, options, save, save_file};
-use super::seen::{INDEX, SINGLE};
+use super::seen::{FOREIGN_INDEX, INDEX, SINGLE};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +25,18 @@ pub(crate) enum Start {
     Stray,
     /// A single file, and shards that no index names.
     SingleAndStrays,
+    /// Shards, and their index by its foreign name.
+    ForeignIndex(usize),
+    /// Shards, and their index by both names.
+    BothIndexes(usize),
+    /// A single file and a sharded checkpoint of different values, its index by its foreign name.
+    SingleAndForeignIndex(usize),
+    /// A single file, and an index by its foreign name that names it.
+    ForeignIndexOfSingle,
 }
 
 impl Start {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Nothing,
         Self::Single,
         Self::Sharded(2),
@@ -38,6 +46,11 @@ impl Start {
         Self::IndexedSingle,
         Self::Stray,
         Self::SingleAndStrays,
+        Self::ForeignIndex(2),
+        Self::ForeignIndex(3),
+        Self::BothIndexes(2),
+        Self::SingleAndForeignIndex(2),
+        Self::ForeignIndexOfSingle,
     ];
 
     pub(crate) fn build(self) -> TempDir {
@@ -62,6 +75,24 @@ impl Start {
                 save(folder, 3, 4, plain(true)).unwrap();
                 save_file(&single, 1, plain(true)).unwrap();
                 fs::remove_file(folder.join(INDEX)).unwrap();
+            }
+            Self::ForeignIndex(count) => {
+                save(folder, count, 2, plain(true)).unwrap();
+                fs::rename(folder.join(INDEX), folder.join(FOREIGN_INDEX)).unwrap();
+            }
+            Self::BothIndexes(count) => {
+                save(folder, count, 2, plain(true)).unwrap();
+                fs::copy(folder.join(INDEX), folder.join(FOREIGN_INDEX)).unwrap();
+            }
+            Self::SingleAndForeignIndex(count) => {
+                save(folder, count, 2, plain(true)).unwrap();
+                fs::rename(folder.join(INDEX), folder.join(FOREIGN_INDEX)).unwrap();
+                save_file(&single, 1, plain(true)).unwrap();
+            }
+            Self::ForeignIndexOfSingle => {
+                save(folder, 1, 1, plain(true)).unwrap();
+                let text = index(&file_names(1), str::to_owned);
+                fs::write(folder.join(FOREIGN_INDEX), text).unwrap();
             }
         }
         temporary

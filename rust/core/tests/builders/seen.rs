@@ -8,6 +8,8 @@ use std::path::Path;
 
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// Another name of the index, which some readers know and no save of ours writes.
+pub(crate) const FOREIGN_INDEX: &str = "model.safetensors.index.foreign.json";
 
 /// What one reader found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,22 +29,29 @@ pub(crate) fn all_see(folder: &Path) -> [Seen; 3] {
 
 /// The single file, else the index.
 fn transformers_sees(folder: &Path) -> Seen {
-    if folder.join(SINGLE).exists() { single(folder, SINGLE) } else { indexed(folder) }
+    if folder.join(SINGLE).exists() { single(folder, SINGLE) } else { indexed(folder, INDEX) }
+}
+
+/// What a reader finds that knows the index by its foreign name only: transformers, of a variant.
+pub(crate) fn foreign_sees(folder: &Path) -> Seen {
+    let has_single = folder.join(SINGLE).exists();
+    if has_single { single(folder, SINGLE) } else { indexed(folder, FOREIGN_INDEX) }
 }
 
 /// The index, else the only weights file.
 fn hub_sees(folder: &Path) -> Seen {
     if folder.join(INDEX).exists() {
-        return indexed(folder);
+        return indexed(folder, INDEX);
     }
     let weights: Vec<_> =
         list(folder).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
     if let [only] = &*weights { single(folder, only) } else { Seen::Nothing }
 }
 
-/// The index, else the single file.
+/// The index by either name, else the single file.
 fn windlass_sees(folder: &Path) -> Seen {
-    if folder.join(INDEX).exists() { indexed(folder) } else { single(folder, SINGLE) }
+    let index = [INDEX, FOREIGN_INDEX].into_iter().find(|name| folder.join(name).exists());
+    index.map_or_else(|| single(folder, SINGLE), |name| indexed(folder, name))
 }
 
 fn single(folder: &Path, name: &str) -> Seen {
@@ -50,8 +59,8 @@ fn single(folder: &Path, name: &str) -> Seen {
     if path.exists() { judge(&naive_read(&path)) } else { Seen::Nothing }
 }
 
-fn indexed(folder: &Path) -> Seen {
-    let Some(weight_map) = weight_map(folder) else {
+fn indexed(folder: &Path, index: &str) -> Seen {
+    let Some(weight_map) = weight_map_of(&folder.join(index)) else {
         return Seen::Nothing;
     };
     let mut tensors = BTreeMap::new();
@@ -79,7 +88,11 @@ fn judge(tensors: &BTreeMap<String, Vec<u8>>) -> Seen {
 
 /// Tensor → file, as the index of a folder says.
 pub(crate) fn weight_map(folder: &Path) -> Option<BTreeMap<String, String>> {
-    let text = fs::read(folder.join(INDEX)).ok()?;
+    weight_map_of(&folder.join(INDEX))
+}
+
+fn weight_map_of(index: &Path) -> Option<BTreeMap<String, String>> {
+    let text = fs::read(index).ok()?;
     let mut index: Value = serde_json::from_slice(&text).unwrap();
     serde_json::from_value(index["weight_map"].take()).unwrap()
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const FOREIGN_INDEX: &str = "model.safetensors.index.foreign.json";
 const WORK: &str = "work";
 
 /// A file: weights of some checkpoint, or an index that names files.
@@ -39,6 +40,7 @@ struct Old {
     single: bool,
     shards: usize,
     index: Option<Vec<String>>,
+    foreign_index: Option<Vec<String>>,
 }
 
 impl Old {
@@ -55,7 +57,14 @@ impl Old {
                         .then(|| [vec![single_name()], shard_names(shards)].concat()),
                     Some(["kept/a", "kept/b"].map(str::to_owned).to_vec()),
                 ];
-                all.extend(indexes.into_iter().map(|index| Self { single, shards, index }));
+                let foreign = indexes[..4].to_vec();
+                all.extend(indexes.into_iter().flat_map(|index| {
+                    let with = |foreign_index: &Option<Vec<String>>| {
+                        let (index, foreign_index) = (index.clone(), foreign_index.clone());
+                        Self { single, shards, index, foreign_index }
+                    };
+                    foreign.iter().map(with).collect::<Vec<_>>()
+                }));
             }
         }
         all
@@ -67,7 +76,15 @@ impl Old {
             single: self.single.then(|| stamp(1)),
             shards: shard_names(self.shards).into_iter().zip((2..).map(stamp)).collect(),
             index: self.index.as_ref().map(|_| stamp(100)),
-            index_names_single: self.index.iter().flatten().any(|name| name == SINGLE),
+            foreign_index: self
+                .foreign_index
+                .as_ref()
+                .map(|_| (FOREIGN_INDEX.to_owned(), stamp(101))),
+            index_names_single: [&self.index, &self.foreign_index]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|name| name == SINGLE),
             work_folders: self
                 .index
                 .iter()
@@ -82,9 +99,11 @@ impl Old {
         let in_index = self.index.iter().flatten().cloned();
         let names = shard_names(self.shards).into_iter().chain(single).chain(in_index);
         let files = names.map(|name| (name.clone(), weights("old", &name)));
-        files
-            .chain(self.index.clone().map(|names| (INDEX.to_owned(), File::Index(names))))
-            .collect()
+        let index = |(name, files): (&str, &Option<Vec<String>>)| {
+            Some((name.to_owned(), File::Index(files.clone()?)))
+        };
+        let indexes = [(INDEX, &self.index), (FOREIGN_INDEX, &self.foreign_index)];
+        files.chain(indexes.into_iter().filter_map(index)).collect()
     }
 }
 
@@ -108,7 +127,7 @@ fn apply(world: &mut World, step: &Step) {
             let file = world[&format!("{WORK}/{name}")].clone();
             world.insert(name.clone(), file);
         }
-        Step::Remove { name, .. } => {
+        Step::Remove { name, .. } | Step::RemoveIndex { name, .. } => {
             world.remove(name);
         }
         Step::RemoveFolder { name } => {
@@ -121,13 +140,7 @@ fn apply(world: &mut World, step: &Step) {
 /// What transformers, the hub and windlass find.
 fn all_see(world: &World) -> [Seen; 3] {
     let single = || Ok(world.get(SINGLE).cloned().map(|file| BTreeSet::from([file])));
-    let indexed = || match world.get(INDEX) {
-        Some(File::Index(names)) => {
-            let file = |name: &String| world.get(name).cloned().ok_or_else(|| name.clone());
-            names.iter().map(file).collect::<Result<_, _>>().map(Some)
-        }
-        _ => Ok(None),
-    };
+    let indexed = || follow(world, INDEX);
     let is_weights = |path: &&String| !path.contains('/') && path.ends_with(".safetensors");
     let candidates: Vec<_> = world.keys().filter(is_weights).collect();
     let only = || match candidates[..] {
@@ -135,11 +148,30 @@ fn all_see(world: &World) -> [Seen; 3] {
         _ => Ok(None),
     };
     let (has_single, has_index) = (world.contains_key(SINGLE), world.contains_key(INDEX));
+    let by_any_index =
+        |index| if world.contains_key(index) { follow(world, index) } else { single() };
     [
         if has_single { single() } else { indexed() },
         if has_index { indexed() } else { only() },
-        if has_index { indexed() } else { single() },
+        by_any_index(if has_index { INDEX } else { FOREIGN_INDEX }),
     ]
+}
+
+/// What transformers finds when it is asked for the variant.
+fn foreign_sees(world: &World) -> Seen {
+    match world.get(SINGLE) {
+        Some(file) => Ok(Some(BTreeSet::from([file.clone()]))),
+        None => follow(world, FOREIGN_INDEX),
+    }
+}
+
+/// The files that an index names.
+fn follow(world: &World, index: &str) -> Seen {
+    let Some(File::Index(names)) = world.get(index) else {
+        return Ok(None);
+    };
+    let file = |name: &String| world.get(name).cloned().ok_or_else(|| name.clone());
+    names.iter().map(file).collect::<Result<_, _>>().map(Some)
 }
 
 /// Every state that a loss of power can leave after some of the steps have been begun.
@@ -171,7 +203,7 @@ fn after_a_loss_of_power_readers_find_the_old_or_the_new_checkpoint_and_recovery
             let new = New { single: SINGLE, index: INDEX, files: &files };
             let plan = plan(&new, &old.existing(), Some(stamp(99)), links);
             let mut start = old.world();
-            let before = all_see(&start);
+            let (before, foreign_before) = (all_see(&start), foreign_sees(&start));
             stage(&mut start, &files);
             let wanted: Seen = Ok(Some(files.iter().map(|name| weights("new", name)).collect()));
             let states = states_after_power_loss(&start, &plan.steps);
@@ -180,11 +212,17 @@ fn after_a_loss_of_power_readers_find_the_old_or_the_new_checkpoint_and_recovery
                 for (now, before) in all_see(&state).iter().zip(&before) {
                     assert!(now == before || *now == wanted, "{now:?}, {label}");
                 }
+                let foreign = foreign_sees(&state);
+                assert!(
+                    foreign == foreign_before || foreign == wanted || foreign == Ok(None),
+                    "{foreign:?}, {label}"
+                );
                 if all_see(&state) != before {
                     for step in &plan.steps {
                         apply(&mut state, step);
                     }
                     assert_eq!(all_see(&state), [(); 3].map(|()| wanted.clone()), "{label}");
+                    assert!(!state.contains_key(FOREIGN_INDEX), "{label}");
                 }
             }
         }
