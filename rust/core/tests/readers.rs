@@ -10,7 +10,7 @@ use windlass_core::plan::PlanOptions;
 use windlass_core::read::backend;
 use windlass_core::{Checkpoint, Control, Dest, Error, Io, Job, Located, ReadOptions, Strictness};
 
-const EVERY_IO: [Io; 3] = [Io::Auto, Io::Mapped, Io::Buffered];
+const EVERY_IO: [Io; 4] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct];
 
 /// A checkpoint and the bytes of its tensors.
 struct Fixture {

@@ -4,6 +4,7 @@
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
 //! bytes; which one ran is told by [`ReadStats`].
 
+mod direct;
 mod mapped;
 pub mod pool;
 mod positional;
@@ -26,6 +27,8 @@ pub enum Io {
     Mapped,
     /// Read at a position through the page cache.
     Buffered,
+    /// Read around the page cache; where the system refuses, as [`Io::Buffered`].
+    Direct,
 }
 
 /// How to read.
@@ -37,6 +40,13 @@ pub struct ReadOptions {
     pub io: Io,
     /// How to cut and merge.
     pub plan: PlanOptions,
+}
+
+impl ReadOptions {
+    /// Most threads that will read.
+    fn reader_threads(&self) -> usize {
+        if self.threads == 0 { DEFAULT_THREADS } else { self.threads }
+    }
 }
 
 /// Threads for reading when the caller names no number, whatever the number of cores: threads that
@@ -66,7 +76,7 @@ pub struct ReadStats {
     pub reads: usize,
     /// Threads that carried them out.
     pub threads: usize,
-    /// The backend: `"mapped"` or `"buffered"`.
+    /// The backend: `"mapped"`, `"buffered"` or `"direct"`.
     pub backend: &'static str,
 }
 
@@ -89,6 +99,11 @@ pub trait ShardReader {
     /// # Errors
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
+
+    /// Whether the system refused to read this way, so that another one was taken.
+    fn is_refused(&self) -> bool {
+        false
+    }
 }
 
 /// The backend of that name.
@@ -97,6 +112,7 @@ pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
         Io::Auto | Io::Buffered => &positional::Positional,
         Io::Mapped => &mapped::Mapped,
+        Io::Direct => &direct::Direct,
     }
 }
 
@@ -171,7 +187,11 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
-        self.read_with(backend(options.io), jobs, options, control)
+        let plan = match options.io {
+            Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
+            Io::Auto | Io::Mapped | Io::Buffered => options.plan,
+        };
+        self.read_with(backend(options.io), jobs, &ReadOptions { plan, ..*options }, control)
     }
 
     /// Fills every job's destination by a backend of the caller's; `options.io` is not looked at.
@@ -187,11 +207,7 @@ impl Checkpoint {
     ) -> Result<ReadStats> {
         let plan = self.plan(&jobs, &options.plan)?;
         let (bytes, reads) = (plan.bytes, plan.reads.len());
-        let threads = match options.threads {
-            0 => DEFAULT_THREADS,
-            threads => threads,
-        };
-        let threads = threads.min(reads).max(1);
+        let threads = options.reader_threads().min(reads).max(1);
         pool::run(threads, tasks(plan, jobs), control, || Worker::new(self, backend), Worker::run)?;
         Ok(ReadStats { bytes, reads, threads, backend: backend.name() })
     }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod dest;
+pub mod direct;
 pub mod file;
 pub mod mmap;
 pub mod output;
