@@ -5,6 +5,9 @@
 pub mod dest;
 pub mod direct;
 pub mod file;
+pub mod file_system;
+pub mod memory;
 pub mod mmap;
 pub mod output;
+pub mod residency;
 pub mod source;
