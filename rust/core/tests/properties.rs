@@ -13,7 +13,7 @@ use windlass_core::ByName;
 use windlass_core::header::{Header, Metadata, text_len};
 use windlass_core::plan::{PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use windlass_core::tensor::byte_len;
-use windlass_core::{Checkpoint, Control, Dest, Dtype, Index, Io, ReadOptions, Strictness};
+use windlass_core::{Cache, Checkpoint, Control, Dest, Dtype, Index, Io, ReadOptions, Strictness};
 use windlass_core::{Located, TensorInfo};
 
 fn cases(cases: u32) -> ProptestConfig {
@@ -223,6 +223,7 @@ proptest! {
         picks in vec((any::<Choice>(), 0..=8_usize, 0..=8_usize), 0..30),
         plan in any_plan_options(),
         io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct][..]),
+        cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -243,7 +244,7 @@ proptest! {
         let mut memory: Vec<Vec<u8>> = expected.iter().map(|bytes| vec![0; bytes.len()]).collect();
         let dests = memory.iter_mut().map(|bytes| Dest::from_slice(bytes)).collect();
         let jobs = checkpoint.jobs(&names, dests, Some(&starts)).unwrap();
-        let options = ReadOptions { threads, io, plan };
+        let options = ReadOptions { threads, io, cache, plan };
         checkpoint.read_into(jobs, &options, &Control::default()).unwrap();
         prop_assert_eq!(memory, expected);
     }

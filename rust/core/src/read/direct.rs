@@ -113,6 +113,10 @@ impl ShardReader for DirectFile {
     fn is_refused(&self) -> bool {
         self.block.is_none()
     }
+
+    fn cached_file(&self) -> Option<&File> {
+        self.is_refused().then_some(&self.file)
+    }
 }
 
 /// Blocks that fit the bounce memory, and which bytes of them are wanted.

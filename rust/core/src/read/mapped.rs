@@ -79,4 +79,8 @@ impl ShardReader for MappedFile {
         self.map.release(start, wanted);
         Ok(())
     }
+
+    fn cached_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
 }

@@ -2,25 +2,32 @@
 //!
 //! A [`Backend`] knows one way of getting bytes out of a file; everything else (threads, errors,
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
-//! bytes; which one ran is told by [`ReadStats`].
+//! bytes. Which one is best, [`choose`] says for each shard; which one it was and why, [`ReadStats`].
 
+pub mod choose;
 mod direct;
+mod look;
 mod mapped;
 pub mod pool;
 mod positional;
+mod route;
 
+pub use choose::Reason;
 pub use pool::Control;
+pub use route::Way;
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::{Error, Result};
 use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use crate::sys::dest::Dest;
+use route::{Route, portions};
+use std::fs::File;
 use std::io;
 
 /// Which way bytes are fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Io {
-    /// Whatever is best here; at present always [`Io::Buffered`].
+    /// What [`choose`](choose::choose) says of each shard.
     #[default]
     Auto,
     /// Copied out of a memory map.
@@ -31,6 +38,16 @@ pub enum Io {
     Direct,
 }
 
+/// What becomes of the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// It keeps what it likes of what was read.
+    #[default]
+    Keep,
+    /// What was not in it before is taken out again.
+    Drop,
+}
+
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOptions {
@@ -38,6 +55,8 @@ pub struct ReadOptions {
     pub threads: usize,
     /// Which way.
     pub io: Io,
+    /// What is left behind.
+    pub cache: Cache,
     /// How to cut and merge.
     pub plan: PlanOptions,
 }
@@ -68,7 +87,7 @@ pub struct Job<'a> {
 }
 
 /// What a read did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadStats {
     /// Bytes delivered.
     pub bytes: u64,
@@ -76,8 +95,10 @@ pub struct ReadStats {
     pub reads: usize,
     /// Threads that carried them out.
     pub threads: usize,
-    /// The backend: `"mapped"`, `"buffered"` or `"direct"`.
+    /// The backend, if it was the same for all shards, or `"several"`.
     pub backend: &'static str,
+    /// How each shard was read, and why.
+    pub ways: Vec<Way>,
 }
 
 /// One way of getting bytes out of shard files.
@@ -104,9 +125,14 @@ pub trait ShardReader {
     fn is_refused(&self) -> bool {
         false
     }
+
+    /// The file, if reading it left its pages in the page cache.
+    fn cached_file(&self) -> Option<&File> {
+        None
+    }
 }
 
-/// The backend of that name.
+/// The backend of that name; without a look at the file, [`Io::Auto`] is [`Io::Buffered`].
 #[must_use]
 pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
@@ -188,10 +214,15 @@ impl Checkpoint {
         control: &Control,
     ) -> Result<ReadStats> {
         let plan = match options.io {
-            Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
-            Io::Auto | Io::Mapped | Io::Buffered => options.plan,
+            Io::Auto | Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
+            Io::Mapped | Io::Buffered => options.plan,
         };
-        self.read_with(backend(options.io), jobs, &ReadOptions { plan, ..*options }, control)
+        let plan = self.plan(&jobs, &plan)?;
+        let portions = portions(&plan);
+        let ways = look::choose_ways(self, &portions, options);
+        let route = |(portion, (io, reason))| Route::new(portion, backend(io), reason);
+        let routes = portions.into_iter().zip(ways).map(route).collect();
+        self.carry_out(plan, jobs, routes, options, control)
     }
 
     /// Fills every job's destination by a backend of the caller's; `options.io` is not looked at.
@@ -206,10 +237,30 @@ impl Checkpoint {
         control: &Control,
     ) -> Result<ReadStats> {
         let plan = self.plan(&jobs, &options.plan)?;
+        let route = |portion| Route::new(portion, backend, Reason::Asked);
+        let routes = portions(&plan).into_iter().map(route).collect();
+        self.carry_out(plan, jobs, routes, options, control)
+    }
+
+    fn carry_out(
+        &self,
+        plan: ReadPlan,
+        jobs: Vec<Job<'_>>,
+        mut routes: Vec<Route<'_>>,
+        options: &ReadOptions,
+        control: &Control,
+    ) -> Result<ReadStats> {
+        if options.cache == Cache::Drop {
+            for route in &mut routes {
+                route.leave_no_trace(&self.shards()[route.shard()]);
+            }
+        }
         let (bytes, reads) = (plan.bytes, plan.reads.len());
         let threads = options.reader_threads().min(reads).max(1);
-        pool::run(threads, tasks(plan, jobs), control, || Worker::new(self, backend), Worker::run)?;
-        Ok(ReadStats { bytes, reads, threads, backend: backend.name() })
+        let start = || Worker::new(self, &routes);
+        pool::run(threads, tasks(plan, jobs), control, start, Worker::run)?;
+        let ways: Vec<Way> = routes.into_iter().map(Route::into_way).collect();
+        Ok(ReadStats { bytes, reads, threads, backend: common_backend(&ways, options.io), ways })
     }
 
     fn want(&self, job: &Job<'_>) -> Result<Want> {
@@ -223,6 +274,12 @@ impl Checkpoint {
         let start = tensor.file_range.start;
         Ok(Want { shard: tensor.shard, range: start + job.start..start + end })
     }
+}
+
+/// The backend of all ways; where nothing was read, the one that would have been.
+fn common_backend(ways: &[Way], io: Io) -> &'static str {
+    let first = ways.first().map_or_else(|| backend(io).name(), |way| way.backend);
+    if ways.iter().all(|way| way.backend == first) { first } else { "several" }
 }
 
 fn check_whole(name: &str, tensor: &Located, dest: &Dest<'_>) -> Result<()> {
@@ -265,31 +322,40 @@ fn task<'a>(read: Read, dests: &mut [Dest<'a>]) -> Task<'a> {
 /// One thread's state: the shard it has open.
 struct Worker<'a> {
     checkpoint: &'a Checkpoint,
-    backend: &'a dyn Backend,
-    open: Option<(usize, Box<dyn ShardReader>)>,
+    routes: &'a [Route<'a>],
+    open: Option<(&'a Route<'a>, Box<dyn ShardReader>)>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(checkpoint: &'a Checkpoint, backend: &'a dyn Backend) -> Self {
-        Self { checkpoint, backend, open: None }
+    fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>]) -> Self {
+        Self { checkpoint, routes, open: None }
     }
 
     fn run(&mut self, task: Task<'_>, control: &Control) -> Result<()> {
-        let shard = &self.checkpoint.shards()[task.shard];
-        let reader = match &mut self.open {
-            Some((position, reader)) if *position == task.shard => reader,
-            open => &mut open.insert((task.shard, self.backend.open(shard)?)).1,
+        let (route, reader) = match &mut self.open {
+            Some(open) if open.0.shard() == task.shard => open,
+            open => open.insert(open_shard(self.checkpoint, self.routes, task.shard)?),
         };
         let gaps = task.pieces.iter().filter(|(_, dest)| dest.is_none()).map(|(len, _)| *len).sum();
         let mut scratch = vec![0; gaps];
         let mut dests = destinations(task.pieces, &mut scratch);
-        let wanted = dests.iter().map(|dest| dest.len() as u64).sum::<u64>() - gaps as u64;
-        reader
-            .read(task.offset, &mut dests)
-            .map_err(|error| self.checkpoint.read_error(task.shard, task.offset, error))?;
-        control.add_bytes(wanted);
+        let len = dests.iter().map(|dest| dest.len() as u64).sum::<u64>();
+        let outcome = reader.read(task.offset, &mut dests);
+        route.after(reader.as_ref(), task.offset..task.offset + len);
+        outcome.map_err(|error| self.checkpoint.read_error(task.shard, task.offset, error))?;
+        control.add_bytes(len - gaps as u64);
         Ok(())
     }
+}
+
+fn open_shard<'a>(
+    checkpoint: &Checkpoint,
+    routes: &'a [Route<'a>],
+    shard: usize,
+) -> Result<(&'a Route<'a>, Box<dyn ShardReader>)> {
+    let route = routes.binary_search_by_key(&shard, Route::shard);
+    let route = &routes[route.expect("a route for each shard of the plan")];
+    Ok((route, route.backend.open(&checkpoint.shards()[shard])?))
 }
 
 /// Gives every gap its own part of `scratch`.
