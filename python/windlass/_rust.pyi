@@ -37,12 +37,17 @@ DTYPES: dict[str, int]
 
 @type_check_only
 class ReadStats(TypedDict):
-    """What a read did."""
+    """What a read did: how much, by how many reads and threads.
+
+    `ways` has a row for each shard that was read: its position, `"mapped"`, `"buffered"` or
+    `"direct"`, why, and how many bytes. `backend` is the same for all of them, or `"several"`.
+    """
 
     bytes: int
     reads: int
     threads: int
     backend: str
+    ways: list[tuple[int, str, str, int]]
 
 @final
 class Mapping:
@@ -109,6 +114,7 @@ class Checkpoint:
         *,
         threads: int,
         io: str,
+        cache: str = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with the bytes of tensors.
@@ -120,7 +126,8 @@ class Checkpoint:
             starts: first byte wanted of each tensor; the destination's size says how many. Without
                 it every destination takes the whole tensor and must have its size.
             threads: reader threads; 0 leaves the number to the engine.
-            io: `"auto"`, `"mapped"` or `"buffered"`.
+            io: `"auto"`, `"mapped"`, `"buffered"` or `"direct"`.
+            cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
             progress: called with the number of bytes delivered so far.
 
         """

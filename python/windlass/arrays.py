@@ -6,6 +6,7 @@ everything else is the same for all.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -14,13 +15,14 @@ from windlass.checkpoint import TensorInfo
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.reports import ReadReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from typing_extensions import Buffer, CapsuleType
 
-    from windlass.types import Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Progress
 
 Array = TypeVar("Array")
 
@@ -55,6 +57,7 @@ class ArrayFile(Generic[Array]):
         strict_format: see `windlass.Checkpoint`.
         threads: reader threads for `"owned"`; `None` leaves the number to the engine.
         io: how `"owned"` bytes are fetched.
+        cache: what becomes of the page cache by that.
     """
 
     def __init__(
@@ -66,11 +69,13 @@ class ArrayFile(Generic[Array]):
         strict_format: bool = False,
         threads: int | None = None,
         io: Io = "auto",
+        cache: Cache = "keep",
     ) -> None:
-        check_options(memory=memory, io=io, threads=threads)
+        check_options(memory=memory, io=io, cache=cache, threads=threads)
+        self.path = os.fspath(path)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
-        self._threads, self._io = threads or 0, io
+        self._threads, self._io, self._cache = threads or 0, io, cache
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
 
@@ -106,9 +111,17 @@ class ArrayFile(Generic[Array]):
         destinations = list(map(self._adapter.destination, arrays.values()))
         total = sum(info.nbytes for info in infos.values())
         with track(total, progress) as tell:
-            self.table.read_into(
-                list(arrays), destinations, threads=self._threads, io=self._io, progress=tell
+            stats = self.table.read_into(
+                list(arrays),
+                destinations,
+                threads=self._threads,
+                io=self._io,
+                cache=self._cache,
+                progress=tell,
             )
+        report = ReadReport()
+        report.add(stats)
+        report.log(self.path)
         return arrays
 
 

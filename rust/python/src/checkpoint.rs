@@ -10,7 +10,8 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::PathBuf;
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Checkpoint, Error, FormatError, Header, Index, Io, Located, ReadOptions, Strictness, header,
+    Cache, Checkpoint, Error, FormatError, Header, Index, Io, Located, ReadOptions, ReadStats,
+    Strictness, Way, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -104,7 +105,7 @@ impl PyCheckpoint {
         interruptible(py, progress.as_ref(), work)
     }
 
-    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, progress=None))]
+    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, cache="keep", progress=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
         &self,
@@ -114,20 +115,17 @@ impl PyCheckpoint {
         starts: Option<Vec<u64>>,
         threads: usize,
         io: &str,
+        cache: &str,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = ReadOptions { threads, io: parse_io(io)?, ..ReadOptions::default() };
+        let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
+        let options = ReadOptions { threads, io, cache, ..ReadOptions::default() };
         let dests = destinations.iter_mut().map(WriteBuf::dest).collect();
         let jobs = self.0.jobs(&names, dests, starts.as_deref());
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
         let read = |control: &_| self.0.read_into(jobs, &options, control);
         let done = interruptible(py, progress.as_ref(), read)?;
-        let facts = PyDict::new(py);
-        facts.set_item("bytes", done.bytes)?;
-        facts.set_item("reads", done.reads)?;
-        facts.set_item("threads", done.threads)?;
-        facts.set_item("backend", done.backend)?;
-        Ok(facts)
+        stats(py, &done)
     }
 }
 
@@ -169,10 +167,33 @@ fn parse_io(io: &str) -> PyResult<Io> {
         "auto" => Ok(Io::Auto),
         "mapped" => Ok(Io::Mapped),
         "buffered" => Ok(Io::Buffered),
+        "direct" => Ok(Io::Direct),
         other => Err(PyValueError::new_err(format!(
-            "io should be \"auto\", \"mapped\" or \"buffered\", found {other:?}"
+            "io should be \"auto\", \"mapped\", \"buffered\" or \"direct\", found {other:?}"
         ))),
     }
+}
+
+fn parse_cache(cache: &str) -> PyResult<Cache> {
+    match cache {
+        "keep" => Ok(Cache::Keep),
+        "drop" => Ok(Cache::Drop),
+        other => Err(PyValueError::new_err(format!(
+            "cache should be \"keep\" or \"drop\", found {other:?}"
+        ))),
+    }
+}
+
+/// What a read did; see `ReadStats` in the stub.
+fn stats<'py>(py: Python<'py>, done: &ReadStats) -> PyResult<Bound<'py, PyDict>> {
+    let way = |way: &Way| (way.shard, way.backend, way.reason.to_string(), way.bytes);
+    let facts = PyDict::new(py);
+    facts.set_item("bytes", done.bytes)?;
+    facts.set_item("reads", done.reads)?;
+    facts.set_item("threads", done.threads)?;
+    facts.set_item("backend", done.backend)?;
+    facts.set_item("ways", done.ways.iter().map(way).collect::<Vec<_>>())?;
+    Ok(facts)
 }
 
 fn info<'py>(py: Python<'py>, tensor: &Located) -> PyResult<PyInfo<'py>> {
