@@ -45,13 +45,6 @@ impl Portion {
             range: reads[0].offset..end.unwrap_or_default(),
         }
     }
-
-    /// The part of so many bytes of the range that is wanted, if they are spread evenly.
-    pub(super) fn part_of(&self, bytes: u64) -> u64 {
-        let len = u128::from(self.range.end - self.range.start).max(1);
-        let part = u128::from(bytes) * u128::from(self.wanted) / len;
-        u64::try_from(part).map_or(self.wanted, |part| part.min(self.wanted))
-    }
 }
 
 /// The portions of a plan, by shard.
@@ -135,9 +128,6 @@ mod tests {
             portions.iter().map(facts).collect::<Vec<_>>(),
             [(0, 4, 1, 8..12), (2, 16, 2, 0..9010)]
         );
-        assert_eq!(portions[0].part_of(2), 2);
-        assert_eq!(portions[1].part_of(4505), 8);
-        assert_eq!(portions[1].part_of(u64::MAX), 16);
     }
 
     #[test]
