@@ -9,7 +9,7 @@ use super::{Backend, ShardReader};
 use crate::checkpoint::Shard;
 use crate::error::{Error, Result};
 use crate::sys::dest::Dest;
-use crate::sys::file::reopen;
+use crate::sys::file::{begin_reading, reopen};
 use crate::sys::mmap::Mapping;
 use std::fs::File;
 use std::io;
@@ -17,7 +17,10 @@ use std::io;
 /// Bytes that are made present and copied at a time.
 const WINDOW_BYTES: usize = 512 << 10;
 
-pub(super) struct Mapped;
+pub(super) struct Mapped {
+    /// Whether the kernel may fetch more than is copied, which is faster, and leaves more behind.
+    pub(super) read_ahead: bool,
+}
 
 impl Backend for Mapped {
     fn name(&self) -> &'static str {
@@ -27,7 +30,10 @@ impl Backend for Mapped {
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
         let file = reopen(&shard.path, &shard.identity)?;
         let map = Mapping::of(&file).map_err(|error| Error::io(&shard.path, "mapping", error))?;
-        Ok(Box::new(MappedFile { map, file }))
+        if !self.read_ahead {
+            map.disable_read_ahead();
+        }
+        Ok(Box::new(MappedFile { map, file, read_ahead: self.read_ahead }))
     }
 }
 
@@ -35,6 +41,7 @@ impl Backend for Mapped {
 struct MappedFile {
     map: Mapping,
     file: File,
+    read_ahead: bool,
 }
 
 impl MappedFile {
@@ -54,6 +61,9 @@ impl MappedFile {
         dests: &'d mut [Dest<'a>],
     ) -> io::Result<&'d mut [Dest<'a>]> {
         let end = offset + len;
+        if !self.read_ahead {
+            begin_reading(&self.file, offset as u64, len as u64);
+        }
         self.map
             .populate(offset, len)
             .map_err(|error| self.check_len(end).err().unwrap_or(error))?;

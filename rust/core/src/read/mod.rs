@@ -137,8 +137,16 @@ pub trait ShardReader {
 pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
         Io::Auto | Io::Buffered => &positional::Positional,
-        Io::Mapped => &mapped::Mapped,
+        Io::Mapped => &mapped::Mapped { read_ahead: true },
         Io::Direct => &direct::Direct,
+    }
+}
+
+/// The backend for a way of reading that leaves this behind.
+fn backend_leaving(io: Io, cache: Cache) -> &'static dyn Backend {
+    match (io, cache) {
+        (Io::Mapped, Cache::Drop) => &mapped::Mapped { read_ahead: false },
+        _ => backend(io),
     }
 }
 
@@ -220,7 +228,9 @@ impl Checkpoint {
         let plan = self.plan(&jobs, &plan)?;
         let portions = portions(&plan);
         let ways = look::choose_ways(self, &portions, options);
-        let route = |(portion, (io, reason))| Route::new(portion, backend(io), reason);
+        let route = |(portion, (io, reason))| {
+            Route::new(portion, backend_leaving(io, options.cache), reason)
+        };
         let routes = portions.into_iter().zip(ways).map(route).collect();
         self.carry_out(plan, jobs, routes, options, control)
     }

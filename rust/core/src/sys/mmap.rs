@@ -56,6 +56,12 @@ impl Mapping {
         self.0.len()
     }
 
+    /// Has the kernel read no more than the pages that are touched.
+    pub(crate) fn disable_read_ahead(&self) {
+        // Advice: the bytes are the same without.
+        drop(self.0.advise(memmap2::Advice::Random));
+    }
+
     /// Makes part of the map present, so that it can be touched without a fault; what is not
     /// there any more is an error here, where touching it would be SIGBUS.
     ///
