@@ -1,4 +1,6 @@
 //! Which way each shard is read and why, what is told of it, and what stays in the page cache.
+//!
+//! The kernel may let go of a cached page at any time, so nothing here counts on all of them.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 #![cfg(target_os = "linux")]
@@ -7,6 +9,7 @@ mod builders;
 
 use builders::{naive_read, sizes, write_checkpoint};
 use std::fs::File;
+use std::ops::Range;
 use tempfile::TempDir;
 use windlass_core::read::Reason;
 use windlass_core::sys::file::disable_read_ahead;
@@ -85,8 +88,16 @@ impl Fixture {
 }
 
 /// What of a shard is not in the page cache.
-fn missing_of(fixture: &Fixture, shard: usize) -> Vec<std::ops::Range<u64>> {
+fn missing_of(fixture: &Fixture, shard: usize) -> Vec<Range<u64>> {
     missing_ranges(&fixture.open(&fixture.checkpoint.shards()[shard].name), &(0..1 << 40)).unwrap()
+}
+
+/// What was missing before is missing still.
+fn assert_nothing_new(fixture: &Fixture, shard: usize, before: &[Range<u64>]) {
+    let now = missing_of(fixture, shard);
+    let is_missing =
+        |range: &Range<u64>| now.iter().any(|now| now.start <= range.start && range.end <= now.end);
+    assert!(before.iter().all(is_missing), "missing before: {before:?}, now: {now:?}");
 }
 
 fn by(io: Io, cache: Cache) -> ReadOptions {
@@ -132,7 +143,7 @@ fn each_shard_is_read_by_what_is_seen_of_it() {
 fn a_cold_shard_is_read_past_the_page_cache_when_no_trace_is_wanted() {
     let Some(fixture) = Fixture::cold(&[10 * MIB, 10 * MIB + 1]) else { return };
     fixture.warm("b", 0, 10 * MIB);
-    let before = fixture.resident("b");
+    let before = missing_of(&fixture, 1);
     let stats = fixture.read(&by(Io::Auto, Cache::Drop));
     assert_eq!(
         stats.ways,
@@ -143,7 +154,8 @@ fn a_cold_shard_is_read_past_the_page_cache_when_no_trace_is_wanted() {
     );
     assert_eq!(stats.backend, "several");
     assert_eq!(fixture.resident("a"), 0);
-    assert_eq!(fixture.resident("b"), before);
+    assert_nothing_new(&fixture, 1, &before);
+    assert!(fixture.resident("b") > 9 * MIB as u64, "what others had cached stays");
 }
 
 #[test]
@@ -156,7 +168,7 @@ fn dropping_leaves_the_page_cache_as_it_was() {
         fixture.warm("a", (2 << 20) - 10_000, 50_000);
         let before = missing_of(&fixture, 0);
         fixture.read(&by(io, Cache::Drop));
-        assert_eq!(missing_of(&fixture, 0), before, "{io:?}");
+        assert_nothing_new(&fixture, 0, &before);
     }
 }
 
@@ -165,7 +177,7 @@ fn keeping_leaves_what_was_read_in_the_page_cache() {
     for io in [Io::Auto, Io::Mapped, Io::Buffered] {
         let Some(fixture) = Fixture::cold(&[3 * MIB]) else { return };
         fixture.read(&by(io, Cache::Keep));
-        assert!(fixture.resident("a") >= 3 * MIB as u64, "{io:?}");
+        assert!(fixture.resident("a") > 2 * MIB as u64, "{io:?}");
     }
 }
 
