@@ -7,6 +7,7 @@ every 20 ms, from the calling thread.
 
 from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import PurePath
 from typing import Literal, TypeAlias, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, CapsuleType
@@ -37,12 +38,17 @@ DTYPES: dict[str, int]
 
 @type_check_only
 class ReadStats(TypedDict):
-    """What a read did."""
+    """What a read did: how much, by how many reads and threads.
+
+    `ways` has a row for each shard that was read: its position, `"mapped"`, `"buffered"` or
+    `"direct"`, why, and how many bytes. `backend` is the same for all of them, or `"several"`.
+    """
 
     bytes: int
     reads: int
     threads: int
     backend: str
+    ways: list[tuple[int, str, str, int]]
 
 @final
 class Mapping:
@@ -75,6 +81,9 @@ class Checkpoint:
 
     def __len__(self) -> int: ...
     def __contains__(self, name: str, /) -> bool: ...
+    def path(self) -> PurePath:
+        """Return the file or index that was opened."""
+
     def names(self) -> list[str]:
         """Return all names, in order."""
 
@@ -114,6 +123,7 @@ class Checkpoint:
         *,
         threads: int,
         io: str,
+        cache: str = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with parts of tensors, packed.
@@ -125,6 +135,7 @@ class Checkpoint:
             destinations: see `read_into`.
             threads: see `read_into`.
             io: see `read_into`.
+            cache: see `read_into`.
             progress: see `read_into`.
 
         """
@@ -137,6 +148,7 @@ class Checkpoint:
         *,
         threads: int,
         io: str,
+        cache: str = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with the bytes of tensors.
@@ -148,7 +160,8 @@ class Checkpoint:
             starts: first byte wanted of each tensor; the destination's size says how many. Without
                 it every destination takes the whole tensor and must have its size.
             threads: reader threads; 0 leaves the number to the engine.
-            io: `"auto"`, `"mapped"` or `"buffered"`.
+            io: `"auto"`, `"mapped"`, `"buffered"` or `"direct"`.
+            cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
             progress: called with the number of bytes delivered so far.
 
         """

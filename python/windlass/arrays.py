@@ -15,6 +15,7 @@ from windlass.cuts import cut
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.reports import log_read
 from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
 
     from windlass.cuts import Cuts
     from windlass.frameworks import Framework
-    from windlass.types import Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Progress
 
 Array = TypeVar("Array")
 
 
 class ReadSettings(TypedDict):
-    """How the engine reads: threads (0 leaves the number to it), and the way."""
+    """How the engine reads: threads (0 leaves the number to it), the way, and what it leaves."""
 
     threads: int
     io: Io
+    cache: Cache
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class ArrayFile(Generic[Array]):
         strict_format: see `windlass.Checkpoint`.
         threads: reader threads for `"owned"`; `None` leaves the number to the engine.
         io: how `"owned"` bytes are fetched.
+        cache: what becomes of the page cache by that.
     """
 
     def __init__(
@@ -77,11 +80,12 @@ class ArrayFile(Generic[Array]):
         strict_format: bool = False,
         threads: int | None = None,
         io: Io = "auto",
+        cache: Cache = "keep",
     ) -> None:
-        check_options(memory=memory, io=io, threads=threads)
+        check_options(memory=memory, io=io, cache=cache, threads=threads)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
-        self._settings = ReadSettings(threads=threads or 0, io=io)
+        self._settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
 
@@ -127,7 +131,8 @@ def read_owned(
     arrays = {name: adapter.empty(name, info) for name, info in infos.items()}
     destinations = list(map(adapter.destination, arrays.values()))
     with track(sum(info.nbytes for info in infos.values()), progress) as tell:
-        table.read_into(list(arrays), destinations, **settings, progress=tell)
+        stats = table.read_into(list(arrays), destinations, **settings, progress=tell)
+    log_read(table, stats)
     return arrays
 
 
@@ -174,7 +179,7 @@ def _read_cuts(
     }
     sizes = [math.prod(cut.shape) * _rust.DTYPES[infos[name].dtype] for name, cut in cuts.items()]
     with track(sum(sizes) // 8, progress) as tell:
-        table.read_cuts(
+        stats = table.read_cuts(
             list(cuts),
             [infos[name].shape for name in cuts],
             [cut.cuts for cut in cuts.values()],
@@ -182,6 +187,7 @@ def _read_cuts(
             **settings,
             progress=tell,
         )
+    log_read(table, stats)
     return {
         name: part if cuts[name].is_whole else adapter.copy(framework.part(part, cuts[name].after))
         for name, part in parts.items()

@@ -16,7 +16,7 @@ from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
     from windlass.layout import CheckpointFile
-    from windlass.types import Io, PathLike, Progress
+    from windlass.types import Cache, Io, PathLike, Progress
 
 
 class ReadPlan(NamedTuple):
@@ -119,6 +119,7 @@ class Checkpoint(Mapping[str, TensorInfo]):
         framework: str = "torch",
         threads: int | None = None,
         io: Io = "auto",
+        cache: Cache = "keep",
         progress: Progress = None,
     ) -> dict[str, Any]:
         """Read tensors of all files at once, or parts of them, each into memory of its own.
@@ -130,7 +131,8 @@ class Checkpoint(Mapping[str, TensorInfo]):
                 two that are at most 64 KiB apart.
             framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
             threads: reader threads, 16 by default.
-            io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+            io: how bytes are fetched; see `windlass.types.Io`.
+            cache: `"drop"` leaves the page cache as it was: for what is read once, or does not fit.
             progress: see `windlass.progress.track`.
 
         Raises:
@@ -148,9 +150,9 @@ class Checkpoint(Mapping[str, TensorInfo]):
         from windlass.arrays import ReadSettings, read_owned, read_parts  # A table needs none.
         from windlass.frameworks import find_framework
 
-        check_options(io=io, threads=threads)
+        check_options(io=io, cache=cache, threads=threads)
         found = find_framework(framework, "cpu")
-        settings = ReadSettings(threads=threads or 0, io=io)
+        settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         with paused_gc():
             if isinstance(names, Mapping):
                 return read_parts(
@@ -167,6 +169,7 @@ class Checkpoint(Mapping[str, TensorInfo]):
         framework: str = "torch",
         threads: int | None = None,
         io: Io = "auto",
+        cache: Cache = "keep",
     ) -> Any:  # noqa: ANN401  (an array of the framework)
         """Read one tensor, or part of it; arguments and errors are those of `load`.
 
@@ -174,7 +177,8 @@ class Checkpoint(Mapping[str, TensorInfo]):
             >>> Checkpoint(folder).read("embed.weight", slice(2)).shape
             torch.Size([2, 16])
         """
-        return self.load({name: index}, framework=framework, threads=threads, io=io)[name]
+        part = self.load({name: index}, framework=framework, threads=threads, io=io, cache=cache)
+        return part[name]
 
     def stream(
         self,
@@ -184,6 +188,7 @@ class Checkpoint(Mapping[str, TensorInfo]):
         framework: str = "torch",
         threads: int | None = None,
         io: Io = "auto",
+        cache: Cache = "keep",
     ) -> Iterator[tuple[str, Any]]:
         """Read one tensor after the other, of a checkpoint that may be larger than memory.
 
@@ -196,7 +201,8 @@ class Checkpoint(Mapping[str, TensorInfo]):
                 than twice the largest tensor keeps reading and work apart.
             framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
             threads: reader threads, 16 by default.
-            io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+            io: how bytes are fetched; see `windlass.types.Io`.
+            cache: `"drop"` leaves the page cache as it was: for what is read once, or does not fit.
 
         Returns:
             An iterator of `(name, tensor)`. It may be left at any time.
@@ -218,9 +224,9 @@ class Checkpoint(Mapping[str, TensorInfo]):
         from windlass.frameworks import find_framework
         from windlass.streaming import stream
 
-        check_options(io=io, threads=threads)
+        check_options(io=io, cache=cache, threads=threads)
         adapter = find_framework(framework, "cpu").adapter
-        settings = ReadSettings(threads=threads or 0, io=io)
+        settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         return stream(self._table, self._ordered(order), adapter, parse_size(budget), settings)
 
     def _ordered(self, order: str | Iterable[str]) -> dict[str, TensorInfo]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from windlass.tensor_info import TensorInfo
-    from windlass.types import Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Progress
 
 __all__ = ["load", "load_file", "save", "save_file"]
 
@@ -63,6 +63,7 @@ def load_file(
     memory: Memory = "mapped",
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -79,7 +80,13 @@ def load_file(
     if is_pread(backend):
         memory, io = "owned", "buffered"
     file = ArrayFile(
-        filename, ADAPTER, memory=memory, strict_format=strict_format, threads=threads, io=io
+        filename,
+        ADAPTER,
+        memory=memory,
+        strict_format=strict_format,
+        threads=threads,
+        io=io,
+        cache=cache,
     )
     return file.get_all(progress)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 #: More reader threads than this only cost memory.
 MAX_THREADS = 1024
 
-_IO = ("auto", "mapped", "buffered")
+_IO = ("auto", "mapped", "buffered", "direct")
+_CACHE = ("keep", "drop")
 _MEMORY = ("mapped", "owned")
 
 
@@ -23,15 +24,22 @@ def is_pread(backend: str) -> bool:
     return backend == "pread"
 
 
-def check_options(*, memory: str = "mapped", io: str = "auto", threads: int | None = None) -> None:
+def check_options(
+    *,
+    memory: str = "mapped",
+    io: str = "auto",
+    cache: str = "keep",
+    threads: int | None = None,
+) -> None:
     """Raise for a value that no function takes.
 
     Raises:
-        ValueError: an unknown `memory` or `io`, or `threads` outside 1 to 1024.
+        ValueError: an unknown `memory`, `io` or `cache`, or `threads` outside 1 to 1024.
         TypeError: `threads` is not an int.
     """
     check_word("memory", memory, _MEMORY)
     check_word("io", io, _IO)
+    check_word("cache", cache, _CACHE)
     if threads is None:
         return
     if not isinstance(threads, int) or isinstance(threads, bool):

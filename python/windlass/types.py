@@ -11,8 +11,12 @@ PathLike: TypeAlias = str | os.PathLike[str]
 #: Where loaded tensors live: in a private map of the file, or in memory of their own.
 Memory: TypeAlias = Literal["mapped", "owned"]
 
-#: How bytes are fetched.
-Io: TypeAlias = Literal["auto", "mapped", "buffered"]
+#: How bytes are fetched: as suits file and machine, or by a memory map, through the page cache, or
+#: past it.
+Io: TypeAlias = Literal["auto", "mapped", "buffered", "direct"]
+
+#: What becomes of the page cache: it keeps what was read, or is left as it was before.
+Cache: TypeAlias = Literal["keep", "drop"]
 
 #: How shards are cut: as the hub does, or as `shard_checkpoint` of transformers 4.46 did.
 ShardRule: TypeAlias = Literal["hub", "shard_checkpoint"]

@@ -130,26 +130,29 @@ def _bumped(model: torch.nn.Module, before: dict[str, int]) -> set[str]:
     return {name for name, tensor in model_tensors(model) if tensor._version > before[name]}
 
 
-@pytest.mark.parametrize("io", ["auto", "mapped", "buffered"])
-@pytest.mark.parametrize("threads", [None, 1, 2, 9])
+@pytest.mark.parametrize("io", ["auto", "mapped", "buffered", "direct"])
+@pytest.mark.parametrize("cache", ["keep", "drop"])
+@pytest.mark.parametrize("threads", [None, 1, 9])
 @pytest.mark.parametrize("memory", ["mapped", "owned"])
 def test_reader_options_do_not_change_the_result(
-    pair: tuple[torch.nn.Module, Path], io: Any, threads: int | None, memory: Any
+    pair: tuple[torch.nn.Module, Path], io: Any, cache: Any, threads: int | None, memory: Any
 ) -> None:
     model, folder = pair
-    windlass.load_sharded_checkpoint(model, folder, io=io, threads=threads, memory=memory)
+    windlass.load_sharded_checkpoint(
+        model, folder, io=io, cache=cache, threads=threads, memory=memory
+    )
     expected = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     load_merged(expected, folder)
     assert contents(model) == contents(expected)
 
 
-@pytest.mark.parametrize("option", [{"io": "tape"}, {"memory": "borrowed"}])
+@pytest.mark.parametrize("option", [{"io": "tape"}, {"memory": "borrowed"}, {"cache": "ask"}])
 def test_unknown_option_value_is_a_value_error(
     pair: tuple[torch.nn.Module, Path], option: Any
 ) -> None:
     model, folder = pair
     before = fingerprint(model)
-    with pytest.raises(ValueError, match=r"tape|borrowed"):
+    with pytest.raises(ValueError, match=r"tape|borrowed|ask"):
         windlass.load_sharded_checkpoint(model, folder, **option)
     assert fingerprint(model) == before
 

@@ -29,6 +29,7 @@ LONG = 6 << 30
 INTERRUPTIBLE: dict[str, Callable[[Path], object]] = {
     "buffered": lambda path: _fill(path, "buffered"),
     "mapped": lambda path: _fill(path, "mapped"),
+    "direct": lambda path: _fill(path, "direct"),
     "owned file": lambda path: windlass.load_file(path, memory="owned"),
 }
 
@@ -79,7 +80,7 @@ def test_signal_ends_a_long_read_soon(
     assert time.perf_counter() - start < DELAY + PATIENCE
 
 
-@pytest.mark.parametrize("io", ["buffered", "mapped"])
+@pytest.mark.parametrize("io", ["buffered", "mapped", "direct"])
 def test_other_threads_run_during_a_read(tmp_path: Path, io: Any) -> None:
     """Ticks of a Python thread: without the GIL the longest gap is as long as the read."""
     size, ticks, done = 1 << 29, [time.perf_counter()], threading.Event()

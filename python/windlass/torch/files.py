@@ -11,7 +11,7 @@ from windlass.torch.tensors import ADAPTER, find_device
 if TYPE_CHECKING:
     import torch
 
-    from windlass.types import Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Progress
 
 
 def load_file(
@@ -21,6 +21,7 @@ def load_file(
     memory: Memory = "mapped",
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -34,7 +35,10 @@ def load_file(
             file, which is read when they are touched; writing to them leaves the file alone.
             `"owned"` reads everything now, on several threads, into memory of its own.
         threads: reader threads for `"owned"`, 16 by default: most of them wait for the disk.
-        io: how `"owned"` bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+        io: how `"owned"` bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`,
+            `"buffered"`, or `"direct"`, past the page cache.
+        cache: whether the page cache is to `"keep"` what is read for `"owned"`, or to `"drop"` all
+            that was not in it before.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
@@ -61,6 +65,7 @@ def load_file(
         strict_format=strict_format,
         threads=threads,
         io=io,
+        cache=cache,
     )
     loaded = file.get_all(progress)
     if target.type == "cpu":

@@ -17,8 +17,9 @@ from windlass.torch.tensors import destination
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from windlass.reports import ReadReport
     from windlass.torch.sources import SafeSource
-    from windlass.types import Io
+    from windlass.types import Cache, Io
 
 
 class Fill(NamedTuple):
@@ -34,11 +35,15 @@ class ReadSettings(NamedTuple):
     Attributes:
         threads: reader threads; 0 leaves the number to the engine.
         io: see `windlass.types.Io`.
+        cache: see `windlass.types.Cache`.
+        report: is told what each read did.
         tell: called with the number of bytes delivered so far.
     """
 
     threads: int = 0
     io: Io = "auto"
+    cache: Cache = "keep"
+    report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
 
 
@@ -76,13 +81,7 @@ def _fill_direct(source: SafeSource, fills: list[Fill], settings: ReadSettings) 
         return
     names = [one.name for one in fills]
     tensors = [one.tensor for one in fills]
-    source.table.read_into(
-        names,
-        list(map(destination, tensors)),
-        threads=settings.threads,
-        io=settings.io,
-        progress=settings.tell,
-    )
+    _read(source, names, tensors, settings)
     torch.autograd.graph.increment_version(tensors)
 
 
@@ -98,17 +97,33 @@ def read_pieces(
         if staging is None:
             staging = new_staging()
         values = list(place(batch, staging))
-        source.table.read_into(
-            [piece.name for piece in batch],
-            list(map(destination, values)),
-            [piece.start for piece in batch],
-            threads=settings.threads,
-            io=settings.io,
-            progress=_shifted(settings.tell, done),
-        )
+        names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
+        shifted = settings._replace(tell=_shifted(settings.tell, done))
+        _read(source, names, values, shifted, starts)
         done += sum(piece.nbytes for piece in batch)
         for piece, value in zip(batch, values, strict=True):
             yield piece.target, value
+
+
+def _read(
+    source: SafeSource,
+    names: list[str],
+    tensors: list[torch.Tensor],
+    settings: ReadSettings,
+    starts: list[int] | None = None,
+) -> None:
+    """Have the engine fill contiguous tensors, and report how."""
+    stats = source.table.read_into(
+        names,
+        list(map(destination, tensors)),
+        starts,
+        threads=settings.threads,
+        io=settings.io,
+        cache=settings.cache,
+        progress=settings.tell,
+    )
+    if settings.report:
+        settings.report.add(stats)
 
 
 def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int], object] | None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.nn.modules.module import _IncompatibleKeys
 
     from windlass.torch.sources import Source
-    from windlass.types import Io, PathLike, Progress
+    from windlass.types import Cache, Io, PathLike, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def load_model(
     verify: bool = False,
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
     backend: str = "mmap",
 ) -> tuple[list[str], list[str]]:
@@ -58,7 +59,10 @@ def load_model(
         device: has no effect: weights go to where the parameters are.
         verify: check the file against its checksums first; see `windlass.verify`.
         threads: reader threads, 16 by default.
-        io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+        io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
+            or `"direct"`, past the page cache.
+        cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
+            in it before.
         progress: see `windlass.progress.track`.
         backend: safetensors' word for `io`: `"pread"` means `"buffered"`.
 
@@ -76,7 +80,9 @@ def load_model(
     if verify:
         refuse_damaged(file.path)
     source = _source_for(model, file)
-    loaded = fill_model(model, source, strict=strict, threads=threads, io=io, progress=progress)
+    loaded = fill_model(
+        model, source, strict=strict, threads=threads, io=io, cache=cache, progress=progress
+    )
     return list(loaded.missing_keys), list(loaded.unexpected_keys)
 
 
@@ -93,6 +99,7 @@ def load_torch_model(
     verify: bool = False,
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
 ) -> _IncompatibleKeys:
     """Fill a model from a file or folder, as the hub's function of this name does.
@@ -109,7 +116,10 @@ def load_torch_model(
             with `safe=False` then `pytorch_model{suffix}.bin`.
         verify: check files against their checksums first; see `windlass.verify`.
         threads: reader threads, 16 by default.
-        io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+        io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
+            or `"direct"`, past the page cache.
+        cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
+            in it before.
         progress: see `windlass.progress.track`.
 
     Returns:
@@ -134,7 +144,9 @@ def load_torch_model(
     source = open_found(
         lambda: find_by_pattern(checkpoint_path, filename_pattern, safe=safe), open_checked
     )
-    return fill_model(model, source, strict=strict, threads=threads, io=io, progress=progress)
+    return fill_model(
+        model, source, strict=strict, threads=threads, io=io, cache=cache, progress=progress
+    )
 
 
 def load_state_dict_from_file(

@@ -17,13 +17,14 @@ from windlass.opening import open_found
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.reports import ReadReport
 from windlass.torch.fill import ReadSettings
 from windlass.torch.plan import plan_load
 from windlass.torch.sources import open_source
 
 if TYPE_CHECKING:
     from windlass.torch.sources import Source
-    from windlass.types import Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Progress
 
 
 def load_sharded_checkpoint(
@@ -36,6 +37,7 @@ def load_sharded_checkpoint(
     memory: Memory = "mapped",
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
     strict_format: bool = False,
 ) -> _IncompatibleKeys:
@@ -58,7 +60,10 @@ def load_sharded_checkpoint(
             a model on the meta device needs. Dtypes and device are then the checkpoint's.
         memory: with `assign`, where loaded tensors live; see `windlass.load_file`.
         threads: reader threads, 16 by default: most of them wait for the disk.
-        io: how bytes are fetched: `"auto"`, `"mapped"` or `"buffered"`.
+        io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
+            or `"direct"`, past the page cache.
+        cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
+            in it before.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
 
@@ -84,7 +89,7 @@ def load_sharded_checkpoint(
     if not isinstance(model, nn.Module):
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
-    check_options(memory=memory, io=io, threads=threads)
+    check_options(memory=memory, io=io, cache=cache, threads=threads)
     with paused_gc():
         source = open_found(
             lambda: find_checkpoint(folder, prefer_safe=prefer_safe),
@@ -98,6 +103,7 @@ def load_sharded_checkpoint(
         memory=memory,
         threads=threads,
         io=io,
+        cache=cache,
         progress=progress,
     )
 
@@ -111,6 +117,7 @@ def fill_model(
     memory: Memory = "mapped",
     threads: int | None = None,
     io: Io = "auto",
+    cache: Cache = "keep",
     progress: Progress = None,
 ) -> _IncompatibleKeys:
     """Fill a model from an opened checkpoint; see `load_sharded_checkpoint`."""
@@ -118,9 +125,11 @@ def fill_model(
         if not strict:
             _warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
-        settings = ReadSettings(threads or 0, io)
+        report = ReadReport()
+        settings = ReadSettings(threads or 0, io, cache, report)
         with track(plan.nbytes, progress) as tell:
             plan.carry_out(settings._replace(tell=tell))
+        report.log(source.path)
         conflicts = list(plan.conflicts(settings))
     for earlier, later in conflicts:
         _warn_caller(

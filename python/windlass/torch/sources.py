@@ -38,6 +38,10 @@ class Source(Protocol):
     """A checkpoint that has been opened and checked, with no tensor read."""
 
     @property
+    def path(self) -> str:
+        """The file or index that was opened."""
+
+    @property
     def positions(self) -> dict[str, int]:
         """Names of all listed tensors, each with its position in index order."""
 
@@ -73,6 +77,7 @@ class SafeSource:
     def __init__(self, file: CheckpointFile, *, strict_format: bool) -> None:
         opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
         self.table = opener(file.path, strict_format)
+        self.path = file.path
         names = self.table.names()
         self.positions = dict(zip(names, range(len(names)), strict=True))
         self.unlisted = self.table.unlisted()
@@ -127,6 +132,7 @@ class PickleSource:
 
     def __init__(self, file: CheckpointFile) -> None:
         shards = PickleShards(file)
+        self.path = file.path
         self._entries = shards.listed
         self.positions = {name: position for position, name in enumerate(self._entries)}
         self.unlisted = shards.unlisted

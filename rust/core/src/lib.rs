@@ -57,7 +57,7 @@ pub use error::{Error, FormatError, IndexError, Result};
 pub use header::{Header, NewTensor, Strictness};
 pub use index::Index;
 pub use names::ByName;
-pub use read::{Control, Cut, CutJob, Io, Job, ReadOptions, ReadStats};
+pub use read::{Cache, Control, Cut, CutJob, Io, Job, ReadOptions, ReadStats, Way};
 pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;
 pub use sys::mmap::Mapping;

@@ -34,6 +34,18 @@ impl Default for PlanOptions {
     }
 }
 
+impl PlanOptions {
+    /// The same with chunks of whole blocks, for reads that can take nothing else: `most_bytes` is
+    /// the longest of them. The blocks that one read touches are then within one chunk, and
+    /// neighbouring reads have at most one block in common.
+    #[must_use]
+    pub fn in_blocks(&self, block_bytes: u64, most_bytes: u64) -> Self {
+        let most_blocks = (most_bytes / block_bytes).max(1);
+        let blocks = self.chunk_bytes.div_ceil(block_bytes).clamp(1, most_blocks);
+        Self { chunk_bytes: blocks * block_bytes, ..*self }
+    }
+}
+
 /// Where a piece of a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index as Choice, select};
 use windlass_core::ByName;
 use windlass_core::header::{Header, Metadata, text_len};
-use windlass_core::plan::{PlanOptions, ReadPlan, Target, Want, plan_reads};
+use windlass_core::plan::{PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use windlass_core::tensor::byte_len;
-use windlass_core::{Checkpoint, Control, Dest, Dtype, Index, Io, ReadOptions, Strictness};
+use windlass_core::{Cache, Checkpoint, Control, Dest, Dtype, Index, Io, ReadOptions, Strictness};
 use windlass_core::{Located, TensorInfo};
 
 fn cases(cases: u32) -> ProptestConfig {
@@ -176,6 +176,32 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(1024))]
+
+    #[test]
+    fn reads_in_blocks_stay_in_their_chunk_and_share_one_block_at_most(
+        wants in separate_wants(),
+        options in any_plan_options(),
+        block in select(&[1_u64, 8, 64, 512][..]),
+        most in 1..5000_u64,
+    ) {
+        let in_blocks = options.in_blocks(block, most);
+        prop_assert_eq!(in_blocks.chunk_bytes % block, 0);
+        prop_assert!(in_blocks.chunk_bytes <= most.max(block));
+        prop_assert!(in_blocks.chunk_bytes >= options.chunk_bytes.min(most) / block * block);
+        let plan = plan_reads(&wants, &in_blocks);
+        let blocks = |read: &Read| (read.offset / block, (read.offset + read.len()).div_ceil(block));
+        for read in &plan.reads {
+            let (first, end) = blocks(read);
+            prop_assert!((end - first) * block <= in_blocks.chunk_bytes);
+        }
+        for pair in plan.reads.windows(2) {
+            prop_assert!(blocks(&pair[0]).1 <= blocks(&pair[1]).0 + 1, "{pair:?}");
+        }
+    }
+}
+
 /// One to three shards of tensors of all kinds of sizes.
 fn any_shards() -> impl Strategy<Value = Vec<(&'static str, Sizes)>> {
     vec(vec(prop_oneof![0..9_usize, 0..3000_usize], 1..12), 1..4).prop_map(|shards| {
@@ -196,7 +222,8 @@ proptest! {
         shards in any_shards(),
         picks in vec((any::<Choice>(), 0..=8_usize, 0..=8_usize), 0..30),
         plan in any_plan_options(),
-        io in select(&[Io::Auto, Io::Mapped, Io::Buffered][..]),
+        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct][..]),
+        cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -217,7 +244,7 @@ proptest! {
         let mut memory: Vec<Vec<u8>> = expected.iter().map(|bytes| vec![0; bytes.len()]).collect();
         let dests = memory.iter_mut().map(|bytes| Dest::from_slice(bytes)).collect();
         let jobs = checkpoint.jobs(&names, dests, Some(&starts)).unwrap();
-        let options = ReadOptions { threads, io, plan };
+        let options = ReadOptions { threads, io, cache, plan };
         checkpoint.read_into(jobs, &options, &Control::default()).unwrap();
         prop_assert_eq!(memory, expected);
     }

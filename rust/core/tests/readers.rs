@@ -10,7 +10,7 @@ use windlass_core::plan::PlanOptions;
 use windlass_core::read::backend;
 use windlass_core::{Checkpoint, Control, Dest, Error, Io, Job, Located, ReadOptions, Strictness};
 
-const EVERY_IO: [Io; 3] = [Io::Auto, Io::Mapped, Io::Buffered];
+const EVERY_IO: [Io; 4] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct];
 
 /// A checkpoint and the bytes of its tensors.
 struct Fixture {
@@ -110,7 +110,9 @@ fn every_way() -> impl Iterator<Item = ReadOptions> {
         PlanOptions { chunk_bytes: 1000, max_gap: 8, max_pieces: 3 },
     ];
     let ways = EVERY_IO.into_iter().flat_map(|io| [0, 1, 3].map(|threads| (io, threads)));
-    ways.flat_map(move |(io, threads)| plans.map(|plan| ReadOptions { threads, io, plan }))
+    ways.flat_map(move |(io, threads)| {
+        plans.map(|plan| ReadOptions { threads, io, plan, ..ReadOptions::default() })
+    })
 }
 
 #[test]

@@ -7,11 +7,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, Located, ReadOptions,
-    Strictness, header,
+    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, Located,
+    ReadOptions, ReadStats, Strictness, Way, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -45,6 +45,10 @@ impl PyCheckpoint {
 
     fn __contains__(&self, name: &str) -> bool {
         self.0.tensors().contains_key(name)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -108,7 +112,7 @@ impl PyCheckpoint {
         interruptible(py, progress.as_ref(), work)
     }
 
-    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, progress=None))]
+    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, cache="keep", progress=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
         &self,
@@ -118,16 +122,18 @@ impl PyCheckpoint {
         starts: Option<Vec<u64>>,
         threads: usize,
         io: &str,
+        cache: &str,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = ReadOptions { threads, io: parse_io(io)?, ..ReadOptions::default() };
+        let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
+        let options = ReadOptions { threads, io, cache, ..ReadOptions::default() };
         let dests = destinations.iter_mut().map(WriteBuf::dest).collect();
         let jobs = self.0.jobs(&names, dests, starts.as_deref());
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
         self.carry_out(py, jobs, &options, progress.as_ref())
     }
 
-    #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, progress=None))]
+    #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_cuts<'py>(
         &self,
@@ -138,13 +144,15 @@ impl PyCheckpoint {
         mut destinations: Vec<WriteBuf>,
         threads: usize,
         io: &str,
+        cache: &str,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         if [shapes.len(), cuts.len(), destinations.len()] != [names.len(); 3] {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
         let plan = PlanOptions { max_gap: CUT_GAP, ..PlanOptions::default() };
-        let options = ReadOptions { threads, io: parse_io(io)?, plan };
+        let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
+        let options = ReadOptions { threads, io, cache, plan };
         let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
         let parts: Result<_, Error> = parts
             .map(|((name, shape), (cuts, memory))| {
@@ -169,12 +177,7 @@ impl PyCheckpoint {
     ) -> PyResult<Bound<'py, PyDict>> {
         let read = |control: &_| self.0.read_into(jobs, options, control);
         let done = interruptible(py, progress, read)?;
-        let facts = PyDict::new(py);
-        facts.set_item("bytes", done.bytes)?;
-        facts.set_item("reads", done.reads)?;
-        facts.set_item("threads", done.threads)?;
-        facts.set_item("backend", done.backend)?;
-        Ok(facts)
+        stats(py, &done)
     }
 }
 
@@ -216,10 +219,33 @@ fn parse_io(io: &str) -> PyResult<Io> {
         "auto" => Ok(Io::Auto),
         "mapped" => Ok(Io::Mapped),
         "buffered" => Ok(Io::Buffered),
+        "direct" => Ok(Io::Direct),
         other => Err(PyValueError::new_err(format!(
-            "io should be \"auto\", \"mapped\" or \"buffered\", found {other:?}"
+            "io should be \"auto\", \"mapped\", \"buffered\" or \"direct\", found {other:?}"
         ))),
     }
+}
+
+fn parse_cache(cache: &str) -> PyResult<Cache> {
+    match cache {
+        "keep" => Ok(Cache::Keep),
+        "drop" => Ok(Cache::Drop),
+        other => Err(PyValueError::new_err(format!(
+            "cache should be \"keep\" or \"drop\", found {other:?}"
+        ))),
+    }
+}
+
+/// What a read did; see `ReadStats` in the stub.
+fn stats<'py>(py: Python<'py>, done: &ReadStats) -> PyResult<Bound<'py, PyDict>> {
+    let way = |way: &Way| (way.shard, way.backend, way.reason.to_string(), way.bytes);
+    let facts = PyDict::new(py);
+    facts.set_item("bytes", done.bytes)?;
+    facts.set_item("reads", done.reads)?;
+    facts.set_item("threads", done.threads)?;
+    facts.set_item("backend", done.backend)?;
+    facts.set_item("ways", done.ways.iter().map(way).collect::<Vec<_>>())?;
+    Ok(facts)
 }
 
 fn info<'py>(py: Python<'py>, tensor: &Located) -> PyResult<PyInfo<'py>> {

@@ -2,32 +2,52 @@
 //!
 //! A [`Backend`] knows one way of getting bytes out of a file; everything else (threads, errors,
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
-//! bytes; which one ran is told by [`ReadStats`].
+//! bytes. Which one is best, [`choose`] says for each shard; which one it was and why, [`ReadStats`].
 
+pub mod choose;
 mod cuts;
+mod direct;
+mod look;
 mod mapped;
 pub mod pool;
 mod positional;
+mod route;
 
+pub use choose::Reason;
 pub use cuts::{Cut, CutJob};
 pub use pool::Control;
+pub use route::Way;
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::{Error, Result};
 use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use crate::sys::dest::Dest;
+use route::{Route, portions};
+use std::fs::File;
 use std::io;
 
 /// Which way bytes are fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Io {
-    /// Whatever is best here; at present always [`Io::Buffered`].
+    /// What [`choose`](choose::choose) says of each shard.
     #[default]
     Auto,
     /// Copied out of a memory map.
     Mapped,
     /// Read at a position through the page cache.
     Buffered,
+    /// Read around the page cache; where the system refuses, as [`Io::Buffered`].
+    Direct,
+}
+
+/// What becomes of the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// It keeps what it likes of what was read.
+    #[default]
+    Keep,
+    /// What was not in it before is taken out again.
+    Drop,
 }
 
 /// How to read.
@@ -37,8 +57,17 @@ pub struct ReadOptions {
     pub threads: usize,
     /// Which way.
     pub io: Io,
+    /// What is left behind.
+    pub cache: Cache,
     /// How to cut and merge.
     pub plan: PlanOptions,
+}
+
+impl ReadOptions {
+    /// Most threads that will read.
+    fn reader_threads(&self) -> usize {
+        if self.threads == 0 { DEFAULT_THREADS } else { self.threads }
+    }
 }
 
 /// Threads for reading when the caller names no number, whatever the number of cores: threads that
@@ -60,7 +89,7 @@ pub struct Job<'a> {
 }
 
 /// What a read did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadStats {
     /// Bytes delivered.
     pub bytes: u64,
@@ -68,8 +97,10 @@ pub struct ReadStats {
     pub reads: usize,
     /// Threads that carried them out.
     pub threads: usize,
-    /// The backend: `"mapped"` or `"buffered"`.
+    /// The backend, if it was the same for all shards, or `"several"`.
     pub backend: &'static str,
+    /// How each shard was read, and why.
+    pub ways: Vec<Way>,
 }
 
 /// One way of getting bytes out of shard files.
@@ -91,14 +122,33 @@ pub trait ShardReader {
     /// # Errors
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
+
+    /// Whether the system refused to read this way, so that another one was taken.
+    fn is_refused(&self) -> bool {
+        false
+    }
+
+    /// The file, if reading it left its pages in the page cache.
+    fn cached_file(&self) -> Option<&File> {
+        None
+    }
 }
 
-/// The backend of that name.
+/// The backend of that name; without a look at the file, [`Io::Auto`] is [`Io::Buffered`].
 #[must_use]
 pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
         Io::Auto | Io::Buffered => &positional::Positional,
-        Io::Mapped => &mapped::Mapped,
+        Io::Mapped => &mapped::Mapped { read_ahead: true },
+        Io::Direct => &direct::Direct,
+    }
+}
+
+/// The backend for a way of reading that leaves this behind.
+fn backend_leaving(io: Io, cache: Cache) -> &'static dyn Backend {
+    match (io, cache) {
+        (Io::Mapped, Cache::Drop) => &mapped::Mapped { read_ahead: false },
+        _ => backend(io),
     }
 }
 
@@ -173,7 +223,18 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
-        self.read_with(backend(options.io), jobs, options, control)
+        let plan = match options.io {
+            Io::Auto | Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
+            Io::Mapped | Io::Buffered => options.plan,
+        };
+        let plan = self.plan(&jobs, &plan)?;
+        let portions = portions(&plan);
+        let ways = look::choose_ways(self, &portions, options);
+        let route = |(portion, (io, reason))| {
+            Route::new(portion, backend_leaving(io, options.cache), reason)
+        };
+        let routes = portions.into_iter().zip(ways).map(route).collect();
+        self.carry_out(plan, jobs, routes, options, control)
     }
 
     /// Fills every job's destination by a backend of the caller's; `options.io` is not looked at.
@@ -188,14 +249,30 @@ impl Checkpoint {
         control: &Control,
     ) -> Result<ReadStats> {
         let plan = self.plan(&jobs, &options.plan)?;
+        let route = |portion| Route::new(portion, backend, Reason::Asked);
+        let routes = portions(&plan).into_iter().map(route).collect();
+        self.carry_out(plan, jobs, routes, options, control)
+    }
+
+    fn carry_out(
+        &self,
+        plan: ReadPlan,
+        jobs: Vec<Job<'_>>,
+        mut routes: Vec<Route<'_>>,
+        options: &ReadOptions,
+        control: &Control,
+    ) -> Result<ReadStats> {
+        if options.cache == Cache::Drop {
+            for route in &mut routes {
+                route.leave_no_trace(&self.shards()[route.shard()]);
+            }
+        }
         let (bytes, reads) = (plan.bytes, plan.reads.len());
-        let threads = match options.threads {
-            0 => DEFAULT_THREADS,
-            threads => threads,
-        };
-        let threads = threads.min(reads).max(1);
-        pool::run(threads, tasks(plan, jobs), control, || Worker::new(self, backend), Worker::run)?;
-        Ok(ReadStats { bytes, reads, threads, backend: backend.name() })
+        let threads = options.reader_threads().min(reads).max(1);
+        let start = || Worker::new(self, &routes);
+        pool::run(threads, tasks(plan, jobs), control, start, Worker::run)?;
+        let ways: Vec<Way> = routes.into_iter().map(Route::into_way).collect();
+        Ok(ReadStats { bytes, reads, threads, backend: common_backend(&ways, options.io), ways })
     }
 
     fn want(&self, job: &Job<'_>) -> Result<Want> {
@@ -209,6 +286,12 @@ impl Checkpoint {
         let start = tensor.file_range.start;
         Ok(Want { shard: tensor.shard, range: start + job.start..start + end })
     }
+}
+
+/// The backend of all ways; where nothing was read, the one that would have been.
+fn common_backend(ways: &[Way], io: Io) -> &'static str {
+    let first = ways.first().map_or_else(|| backend(io).name(), |way| way.backend);
+    if ways.iter().all(|way| way.backend == first) { first } else { "several" }
 }
 
 fn check_whole(name: &str, tensor: &Located, dest: &Dest<'_>) -> Result<()> {
@@ -251,31 +334,40 @@ fn task<'a>(read: Read, dests: &mut [Dest<'a>]) -> Task<'a> {
 /// One thread's state: the shard it has open.
 struct Worker<'a> {
     checkpoint: &'a Checkpoint,
-    backend: &'a dyn Backend,
-    open: Option<(usize, Box<dyn ShardReader>)>,
+    routes: &'a [Route<'a>],
+    open: Option<(&'a Route<'a>, Box<dyn ShardReader>)>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(checkpoint: &'a Checkpoint, backend: &'a dyn Backend) -> Self {
-        Self { checkpoint, backend, open: None }
+    fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>]) -> Self {
+        Self { checkpoint, routes, open: None }
     }
 
     fn run(&mut self, task: Task<'_>, control: &Control) -> Result<()> {
-        let shard = &self.checkpoint.shards()[task.shard];
-        let reader = match &mut self.open {
-            Some((position, reader)) if *position == task.shard => reader,
-            open => &mut open.insert((task.shard, self.backend.open(shard)?)).1,
+        let (route, reader) = match &mut self.open {
+            Some(open) if open.0.shard() == task.shard => open,
+            open => open.insert(open_shard(self.checkpoint, self.routes, task.shard)?),
         };
         let gaps = task.pieces.iter().filter(|(_, dest)| dest.is_none()).map(|(len, _)| *len).sum();
         let mut scratch = vec![0; gaps];
         let mut dests = destinations(task.pieces, &mut scratch);
-        let wanted = dests.iter().map(|dest| dest.len() as u64).sum::<u64>() - gaps as u64;
-        reader
-            .read(task.offset, &mut dests)
-            .map_err(|error| self.checkpoint.read_error(task.shard, task.offset, error))?;
-        control.add_bytes(wanted);
+        let len = dests.iter().map(|dest| dest.len() as u64).sum::<u64>();
+        let outcome = reader.read(task.offset, &mut dests);
+        route.after(reader.as_ref(), task.offset..task.offset + len);
+        outcome.map_err(|error| self.checkpoint.read_error(task.shard, task.offset, error))?;
+        control.add_bytes(len - gaps as u64);
         Ok(())
     }
+}
+
+fn open_shard<'a>(
+    checkpoint: &Checkpoint,
+    routes: &'a [Route<'a>],
+    shard: usize,
+) -> Result<(&'a Route<'a>, Box<dyn ShardReader>)> {
+    let route = routes.binary_search_by_key(&shard, Route::shard);
+    let route = &routes[route.expect("a route for each shard of the plan")];
+    Ok((route, route.backend.open(&checkpoint.shards()[shard])?))
 }
 
 /// Gives every gap its own part of `scratch`.

@@ -28,4 +28,8 @@ impl ShardReader for OpenFile {
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {
         read_at(&self.0, offset, dests)
     }
+
+    fn cached_file(&self) -> Option<&File> {
+        Some(&self.0)
+    }
 }

@@ -114,3 +114,40 @@ impl<'a> Dest<'a> {
         libc::iovec { iov_base: self.start.cast(), iov_len: self.len }
     }
 }
+
+/// Copies `source` into `dests`, one after another, and returns those with room left.
+///
+/// # Panics
+/// When there is less room.
+pub(crate) fn fill_front<'d, 'a>(dests: &'d mut [Dest<'a>], source: &[u8]) -> &'d mut [Dest<'a>] {
+    // SAFETY: the slice is readable for its length, and no reference covers memory of a `Dest`
+    // (the contract of `Dest::from_raw`), so the two do not overlap.
+    unsafe { fill_front_from_raw(dests, source.as_ptr(), source.len()) }
+}
+
+/// As [`fill_front`], from memory that no reference may be formed to.
+///
+/// # Safety
+/// `source` must be readable for `len` bytes, and overlap none of `dests`.
+///
+/// # Panics
+/// When there is less room.
+pub(crate) unsafe fn fill_front_from_raw<'d, 'a>(
+    dests: &'d mut [Dest<'a>],
+    source: *const u8,
+    len: usize,
+) -> &'d mut [Dest<'a>] {
+    let (mut first, mut done) = (0, 0);
+    while done < len {
+        let dest = &mut dests[first];
+        let count = dest.len().min(len - done);
+        // SAFETY: `done < len`, so this is within the source.
+        let rest = unsafe { source.add(done) };
+        // SAFETY: `rest` is readable for `len - done >= count` bytes; the caller vouches that it
+        // does not overlap.
+        unsafe { dest.split_off_front(count).copy_from_raw(rest, count) };
+        done += count;
+        first += usize::from(dest.is_empty());
+    }
+    &mut dests[first..]
+}

@@ -100,6 +100,21 @@ pub fn disable_read_ahead(file: &File) {
     let _ = file;
 }
 
+/// Asks the kernel to begin reading a range into the page cache, and nothing around it.
+pub(crate) fn begin_reading(file: &File, offset: u64, len: u64) {
+    #[cfg(target_os = "linux")]
+    if let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) {
+        // SAFETY: no memory is involved; the descriptor is open as long as `file` lives.
+        let status = unsafe {
+            libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED)
+        };
+        // A file system may refuse advice; the bytes are the same.
+        let _ = status;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, len);
+}
+
 /// What a path is, unless it is a regular file.
 pub(crate) fn kind_of(file_type: FileType) -> Option<&'static str> {
     match file_type {

@@ -1,9 +1,9 @@
 //! Memory maps: of shard files, private and writable for zero-copy tensors; and of no file.
 
-use super::dest::Dest;
+use super::dest::{Dest, fill_front_from_raw};
 use super::file::{FileIdentity, reopen};
 use crate::error::{Error, Result};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// The bytes are only ever reached through raw pointers: another process may change the file, so
 /// no reference to them would be sound. If a file shrinks after it was mapped, touching the lost
 /// part raises SIGBUS, on every platform and in every library that maps files; the size is checked
-/// here, when the map is made, and again by [`Mapping::copy_to`].
+/// here, when the map is made. [`Mapping::populate`] finds out without the signal.
 #[derive(Debug)]
 pub struct Mapping(MmapRaw);
 
@@ -65,34 +65,102 @@ impl Mapping {
         self.0.len()
     }
 
-    /// Copies from `offset` on into `dests`, one after another.
+    /// Has the kernel read no more than the pages that are touched.
+    pub(crate) fn disable_read_ahead(&self) {
+        // Advice: the bytes are the same without.
+        drop(self.0.advise(memmap2::Advice::Random));
+    }
+
+    /// Makes part of the map present, so that it can be touched without a fault; what is not
+    /// there any more is an error here, where touching it would be SIGBUS.
     ///
-    /// `file_len` is the size of the mapped file now.
+    /// Where the kernel does not know how (before Linux 5.14, other systems), nothing happens.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the file is now shorter than that. A file that
-    /// shrinks during the copy itself still raises SIGBUS; positional reads do not.
-    pub fn copy_to(
+    /// What the system says: a file that was cut off, or a disk that failed.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let outcome = self.0.advise_range(memmap2::Advice::PopulateRead, offset, len);
+            let lost = [libc::EFAULT, libc::EHWPOISON];
+            match outcome {
+                Err(error) if error.raw_os_error().is_some_and(|code| lost.contains(&code)) => {
+                    Err(error)
+                }
+                // Anything else says that the pages were not made present, not that they cannot be.
+                _ => Ok(()),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (offset, len);
+            Ok(())
+        }
+    }
+
+    /// Lets go of the pages of part of the map, which nobody may have written to: they count as
+    /// memory of this process no more, and come from the file when they are touched again.
+    pub(crate) fn release(&self, offset: usize, len: usize) {
+        // SAFETY: the range is made of pages of a private map of a file. Only raw pointers lead
+        // there, and the bytes that are seen through them afterwards are the file's again.
+        let outcome =
+            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+        // Whatever is not let go of now goes with the map.
+        drop(outcome);
+    }
+
+    /// Copies `len` bytes from `offset` on into `dests`, one after another; returns those with
+    /// room left. What is not in the file any more raises SIGBUS.
+    ///
+    /// # Panics
+    /// When the range is not within the map, or `dests` have less room.
+    pub(crate) fn copy_to<'d, 'a>(
         &self,
-        mut offset: u64,
-        dests: &mut [Dest<'_>],
-        file_len: u64,
-    ) -> io::Result<()> {
-        let wanted: usize = dests.iter().map(Dest::len).sum();
-        let file_len = file_len.min(self.len() as u64);
-        if offset.checked_add(wanted as u64).is_none_or(|end| end > file_len) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        offset: usize,
+        len: usize,
+        dests: &'d mut [Dest<'a>],
+    ) -> &'d mut [Dest<'a>] {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len()), "beyond the map");
+        // SAFETY: `offset <= self.len()`, as just checked.
+        let source = unsafe { self.as_mut_ptr().add(offset) };
+        // SAFETY: `source` is readable for `len` bytes of the map; a `Dest` never covers a map of
+        // ours that is being read, since its owner alone holds that memory.
+        unsafe { fill_front_from_raw(dests, source, len) }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_a_file_has_lost_cannot_be_made_present() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 100_000]).unwrap();
+        let map = Mapping::of(&file).unwrap();
+        map.populate(5000, 90_000).unwrap();
+        file.set_len(50_000).unwrap();
+        map.populate(0, 50_000).unwrap();
+        // A kernel before 5.14 populates nothing, and sees no loss.
+        if let Err(error) = map.populate(60_000, 1) {
+            assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
         }
-        for dest in dests {
-            let position = usize::try_from(offset).map_err(io::Error::other)?;
-            // SAFETY: `position` plus all lengths is within the map, as checked above.
-            let source = unsafe { self.as_mut_ptr().add(position) };
-            let len = dest.len();
-            // SAFETY: `source` is readable for `len` bytes of the map; a `Dest` never covers a
-            // map of ours that is being read, since its owner alone holds that memory.
-            unsafe { dest.copy_from_raw(source, len) };
-            offset += len as u64;
+    }
+
+    #[test]
+    fn pages_that_were_let_go_of_come_from_the_file_again() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take(20_000).collect();
+        file.write_all(&bytes).unwrap();
+        let map = Mapping::of(&file).unwrap();
+        for _ in 0..2 {
+            let mut memory = vec![0; 9000];
+            let (first, second) = memory.split_at_mut(1234);
+            let mut dests = [Dest::from_slice(first), Dest::from_slice(second)];
+            assert!(map.copy_to(5001, 9000, &mut dests).is_empty());
+            assert!(memory == bytes[5001..14_001]);
+            map.release(5001, 9000);
         }
-        Ok(())
     }
 }

@@ -3,10 +3,14 @@
 #![allow(unsafe_code)]
 
 pub mod dest;
+pub mod direct;
 pub(crate) mod elements;
 pub mod file;
+pub mod file_system;
+pub mod memory;
 pub mod mmap;
 pub mod output;
+pub mod residency;
 pub mod source;
 pub(crate) mod strided;
 mod transpose;

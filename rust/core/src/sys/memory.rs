@@ -1,0 +1,134 @@
+//! How much memory can still be used: by the machine's account, and by the limits of the control
+//! groups that this process is in.
+
+use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
+
+/// Bytes that this process may still use before the machine swaps or a limit is hit, page cache
+/// counted as free. `None` where the system does not say.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    let machine = available_of(&read_to_string("/proc/meminfo").ok()?)?;
+    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let rooms = group_folders(&groups, Path::new("/sys/fs/cgroup"))
+        .into_iter()
+        .filter_map(|(folder, version)| room_of(&folder, version));
+    Some(rooms.fold(machine, u64::min))
+}
+
+fn available_of(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Version 1 says "no limit" by a number of about this size, version 2 by a word.
+const UNLIMITED: u64 = 1 << 62;
+
+/// The names of a group's files.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    limit: &'static str,
+    usage: &'static str,
+    /// Fields of `memory.stat` that say how much of the usage is page cache.
+    cache: [&'static str; 2],
+}
+
+const VERSION_1: &Version = &Version {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cache: ["total_active_file", "total_inactive_file"],
+};
+
+const VERSION_2: &Version = &Version {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: ["active_file", "inactive_file"],
+};
+
+/// Folders of all groups that limit this process: its own, and those around it. A container may
+/// see its own group as the root, under whatever name; the root is always among them.
+fn group_folders(groups: &str, root: &Path) -> Vec<(PathBuf, &'static Version)> {
+    let folders = groups.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let (root, version) = match controllers {
+            "" => (root.to_owned(), VERSION_2),
+            names if names.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), VERSION_1)
+            }
+            _ => return None,
+        };
+        let below = Path::new(path.strip_prefix('/').unwrap_or(path));
+        Some(below.ancestors().map(move |below| (root.join(below), version)).collect::<Vec<_>>())
+    });
+    folders.flatten().collect()
+}
+
+/// What a group's limit leaves, if it has one.
+fn room_of(folder: &Path, version: &Version) -> Option<u64> {
+    let read = |name| read_to_string(folder.join(name)).ok();
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let limit = read(version.limit).and_then(number)?;
+    if limit >= UNLIMITED {
+        return None;
+    }
+    let usage = read(version.usage).and_then(number)?;
+    let cache = read("memory.stat").map_or(0, |stat| cache_of(&stat, version));
+    Some(limit.saturating_sub(usage.saturating_sub(cache)))
+}
+
+fn cache_of(stat: &str, version: &Version) -> u64 {
+    let fields = stat.lines().filter_map(|line| line.split_once(' '));
+    let cache = fields.filter(|(name, _)| version.cache.contains(name));
+    cache.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_machine_says_what_is_available() {
+        let text = "MemTotal:       24684084 kB\nMemFree: 1 kB\nMemAvailable:   20 kB\n";
+        assert_eq!(available_of(text), Some(20 << 10));
+        assert_eq!(available_of("MemTotal: 1 kB\n"), None);
+        assert_eq!(available_of("MemAvailable: many kB\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
+    }
+
+    #[test]
+    fn groups_of_both_versions_are_found_with_those_around_them() {
+        let root = Path::new("/r");
+        let found = group_folders("12:cpu:/x\n4:hugetlb,memory:/a/b\n0::/c\nnonsense\n", root);
+        let folders: Vec<_> = found.iter().map(|(folder, _)| folder.to_str().unwrap()).collect();
+        assert_eq!(folders, ["/r/memory/a/b", "/r/memory/a", "/r/memory/", "/r/c", "/r/"]);
+        let versions: Vec<_> = found.iter().map(|(_, version)| *version).collect();
+        assert_eq!(versions, [VERSION_1, VERSION_1, VERSION_1, VERSION_2, VERSION_2]);
+    }
+
+    #[test]
+    fn the_page_cache_of_a_group_counts_as_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = || room_of(folder.path(), VERSION_2);
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(room(), None, "no group");
+        write("memory.max", "max\n");
+        write("memory.current", "600\n");
+        assert_eq!(room(), None, "no limit");
+        write("memory.max", "9223372036854771712\n");
+        assert_eq!(room(), None, "no limit, as version 1 says it");
+        write("memory.max", "900\n");
+        assert_eq!(room(), Some(300));
+        write("memory.stat", "anon 100\nactive_file 150\ninactive_file 50\nfile 1\n");
+        assert_eq!(room(), Some(500));
+        write("memory.current", "9999\n");
+        assert_eq!(room(), Some(0));
+    }
+}
