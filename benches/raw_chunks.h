@@ -1,4 +1,4 @@
-// What the raw programs share: files cut into chunks, threads that take chunks in turn, a clock.
+// What the raw programs share: threads that read files chunk by chunk, memory, a clock.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,19 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK_BYTES = 4 << 20, MAX_THREADS = 256 };
+enum { CHUNK_BYTES = 32 << 20, READ_BYTES = 1 << 20, MAX_THREADS = 256 };
 
 struct part {
     const char *path;
     uint64_t offset, bytes;
-    int descriptor;
     char *memory;
 };
 
 struct job {
     struct part *parts;
     size_t part_count;
-    void (*move)(const struct part *part, uint64_t begin, uint64_t end);
     atomic_size_t next_chunk;
 };
 
@@ -41,25 +39,30 @@ static double now_seconds(void) {
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-static void read_exactly(const struct part *part, uint64_t begin, uint64_t end) {
+// From front to back through a descriptor of its own, so that the kernel reads ahead.
+static void read_chunk(const struct part *part, uint64_t begin, uint64_t end) {
+    int descriptor = open(part->path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) fail("open", part->path);
     while (begin < end) {
-        ssize_t count = pread(part->descriptor, part->memory + begin, end - begin,
+        size_t wanted = end - begin < READ_BYTES ? end - begin : READ_BYTES;
+        ssize_t count = pread(descriptor, part->memory + begin, wanted,
                               (off_t)(part->offset + begin));
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) fail("pread", part->path);
         begin += (uint64_t)count;
     }
+    close(descriptor);
 }
 
 // Chunk numbers run through all the parts; false when `chunk` lies behind the last one.
-static int move_chunk(const struct job *job, size_t chunk) {
+static int take_chunk(const struct job *job, size_t chunk) {
     for (size_t i = 0; i < job->part_count; i++) {
         const struct part *part = &job->parts[i];
         size_t chunks = (part->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
         if (chunk < chunks) {
             uint64_t begin = (uint64_t)chunk * CHUNK_BYTES;
             uint64_t end = begin + CHUNK_BYTES;
-            job->move(part, begin, end < part->bytes ? end : part->bytes);
+            read_chunk(part, begin, end < part->bytes ? end : part->bytes);
             return 1;
         }
         chunk -= chunks;
@@ -67,9 +70,9 @@ static int move_chunk(const struct job *job, size_t chunk) {
     return 0;
 }
 
-static void *move_chunks(void *argument) {
+static void *read_chunks(void *argument) {
     struct job *job = argument;
-    while (move_chunk(job, atomic_fetch_add(&job->next_chunk, 1))) {
+    while (take_chunk(job, atomic_fetch_add(&job->next_chunk, 1))) {
     }
     return NULL;
 }

@@ -1,4 +1,5 @@
-// The machine's limit: N threads of pread in fixed chunks into memory that is touched already.
+// The machine's limit: N threads of pread into memory that is touched already, each through 32 MiB
+// from front to back before it takes the next.
 //
 //   raw_limit THREADS FILE OFFSET BYTES [FILE OFFSET BYTES ...]
 //
@@ -6,15 +7,6 @@
 // touching the memory happens before it, the checksum (sum of 64-bit words) after it.
 
 #include "raw_chunks.h"
-
-static void open_parts(struct job *job) {
-    for (size_t i = 0; i < job->part_count; i++) {
-        struct part *part = &job->parts[i];
-        part->descriptor = open(part->path, O_RDONLY | O_CLOEXEC);
-        (void)posix_fadvise(part->descriptor, 0, 0, POSIX_FADV_RANDOM); // Reads are planned.
-        if (part->descriptor < 0) fail("open", part->path);
-    }
-}
 
 static uint64_t checksum(const struct job *job) {
     uint64_t sum = 0;
@@ -34,7 +26,7 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: raw_limit THREADS FILE OFFSET BYTES [FILE OFFSET BYTES ...]\n");
         return 2;
     }
-    struct job job = {.part_count = (size_t)(count - 2) / 3, .move = read_exactly};
+    struct job job = {.part_count = (size_t)(count - 2) / 3};
     job.parts = calloc(job.part_count, sizeof *job.parts);
     if (job.parts == NULL) fail("calloc", "");
     uint64_t bytes = 0;
@@ -52,8 +44,7 @@ int main(int count, char **arguments) {
     allocate_touched(&job);
 
     double start = now_seconds();
-    open_parts(&job);
-    run_threads(&job, threads, move_chunks);
+    run_threads(&job, threads, read_chunks);
     double seconds = now_seconds() - start;
 
     printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"threads\": %d, \"chunk_bytes\": %d, "

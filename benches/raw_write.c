@@ -14,6 +14,8 @@
 #include <libgen.h>
 #include <sys/stat.h>
 
+enum { WRITE_BYTES = 4 << 20 };
+
 static int durable;
 static const char *folder;
 
@@ -22,15 +24,12 @@ static void load(struct job *job, char **paths) {
         struct part *part = &job->parts[i];
         struct stat facts;
         part->path = paths[i];
-        part->descriptor = open(part->path, O_RDONLY | O_CLOEXEC);
-        if (part->descriptor < 0 || fstat(part->descriptor, &facts) != 0) fail("open", part->path);
+        if (stat(part->path, &facts) != 0) fail("stat", part->path);
         part->bytes = (uint64_t)facts.st_size;
     }
     allocate_touched(job);
-    job->move = read_exactly;
-    run_threads(job, 1, move_chunks);
+    run_threads(job, 1, read_chunks);
     for (size_t i = 0; i < job->part_count; i++) {
-        close(job->parts[i].descriptor);
         job->parts[i].path = basename((char *)job->parts[i].path);
     }
     atomic_store(&job->next_chunk, 0);
@@ -57,8 +56,8 @@ static void write_file(const struct part *part, int directory) {
     int descriptor = openat(directory, part->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (descriptor < 0) fail("openat", part->path);
     (void)fallocate(descriptor, 0, 0, (off_t)part->bytes); // Not every file system has it.
-    for (uint64_t begin = 0; begin < part->bytes; begin += CHUNK_BYTES) {
-        uint64_t end = begin + CHUNK_BYTES;
+    for (uint64_t begin = 0; begin < part->bytes; begin += WRITE_BYTES) {
+        uint64_t end = begin + WRITE_BYTES;
         write_exactly(part, descriptor, begin, end < part->bytes ? end : part->bytes);
     }
     if (durable && fsync(descriptor) != 0) fail("fsync", part->path);
@@ -101,6 +100,6 @@ int main(int count, char **arguments) {
 
     printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"threads\": %d, \"chunk_bytes\": %d, "
            "\"peak_resident_bytes\": %" PRIu64 "}\n",
-           seconds, bytes, threads, (int)CHUNK_BYTES, peak_resident_bytes());
+           seconds, bytes, threads, (int)WRITE_BYTES, peak_resident_bytes());
     return 0;
 }

@@ -76,7 +76,7 @@ def _save_after(finder: str, save: Callable[[], None], monkeypatch: pytest.Monke
 
 
 def _load_all_the_time(model: torch.nn.Module, folder: Path) -> Counter[str]:
-    """Load often, and until both checkpoints were met: a busy machine may keep the saver waiting."""
+    """Load often, and until both checkpoints were met: the saver may have to wait for a core."""
     found: Counter[str] = Counter()
     deadline = time.monotonic() + PATIENCE
     while found.total() < LOADS // READERS or not {OLD, NEW} <= found.keys():

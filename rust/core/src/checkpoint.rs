@@ -249,7 +249,7 @@ fn read_shards(
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         Ok(())
     };
-    pool::run(HEADER_THREADS, tasks, control, || (), work)?;
+    pool::run(HEADER_THREADS, pool::singly(tasks), control, || (), work)?;
     let opened = slots
         .into_iter()
         .filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));

@@ -30,7 +30,7 @@ impl Checkpoint {
             control.add_bytes(chunk.2 as u64);
             Ok(())
         };
-        pool::run(threads, self.chunks(), control, start, work)?;
+        pool::run(threads, pool::singly(self.chunks()), control, start, work)?;
         let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sort_unstable();
         let mut joined = vec![0; self.tensors().len()];

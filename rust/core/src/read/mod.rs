@@ -138,7 +138,7 @@ pub trait ShardReader {
 #[must_use]
 pub fn backend(io: Io) -> &'static dyn Backend {
     match io {
-        Io::Auto | Io::Buffered => &positional::Positional,
+        Io::Auto | Io::Buffered => &positional::Positional { read_ahead: true },
         Io::Mapped => &mapped::Mapped { read_ahead: true },
         Io::Direct => &direct::Direct,
     }
@@ -148,6 +148,7 @@ pub fn backend(io: Io) -> &'static dyn Backend {
 fn backend_leaving(io: Io, cache: Cache) -> &'static dyn Backend {
     match (io, cache) {
         (Io::Mapped, Cache::Drop) => &mapped::Mapped { read_ahead: false },
+        (Io::Auto | Io::Buffered, Cache::Drop) => &positional::Positional { read_ahead: false },
         _ => backend(io),
     }
 }
@@ -270,7 +271,8 @@ impl Checkpoint {
         let (bytes, reads) = (plan.bytes, plan.reads.len());
         let threads = options.reader_threads().min(reads).max(1);
         let start = || Worker::new(self, &routes);
-        pool::run(threads, tasks(plan, jobs), control, start, Worker::run)?;
+        let stretch = (bytes / (2 * threads as u64)).min(STRETCH_BYTES);
+        pool::run(threads, stretches(tasks(plan, jobs), stretch), control, start, Worker::run)?;
         let ways: Vec<Way> = routes.into_iter().map(Route::into_way).collect();
         Ok(ReadStats { bytes, reads, threads, backend: common_backend(&ways, options.io), ways })
     }
@@ -301,6 +303,31 @@ fn check_whole(name: &str, tensor: &Located, dest: &Dest<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Error::DestinationSize { tensor: name.to_owned(), expected, found })
+}
+
+/// A thread reads this much of a file from front to back before it goes elsewhere, if that leaves
+/// two such stretches to every thread: then the kernel sees it coming, and reads ahead in large
+/// requests into large pages.
+///
+/// Measured on 2 cores with 2.2 GB, cold, 16 threads, medians of 5 rounds: 2.1 s where every read of
+/// 2 MiB went to the next thread and read-ahead was off; with it, 2.1 s in stretches of 8 MiB, 1.4 s
+/// of 16, 1.2 s of 32, 1.8 s of 64.
+const STRETCH_BYTES: u64 = 32 << 20;
+
+/// Groups neighbouring reads of a shard to stretches of at most about that many bytes.
+fn stretches(tasks: Vec<Task<'_>>, most_bytes: u64) -> Vec<Vec<Task<'_>>> {
+    let mut stretches: Vec<Vec<Task<'_>>> = Vec::new();
+    for task in tasks {
+        match stretches.last_mut() {
+            Some(open)
+                if open[0].shard == task.shard && task.offset - open[0].offset < most_bytes =>
+            {
+                open.push(task);
+            }
+            _ => stretches.push(vec![task]),
+        }
+    }
+    stretches
 }
 
 /// A read together with the memory it fills; `None` stands for a gap.

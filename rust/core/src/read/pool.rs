@@ -1,4 +1,5 @@
-//! Scoped threads over a queue: the first error wins, a cancelled queue empties at once.
+//! Scoped threads over a queue of groups of tasks: the first error wins, a cancelled queue empties
+//! at once.
 
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -37,22 +38,24 @@ impl Control {
     }
 }
 
-/// Runs `work` for every task, on `threads` threads, each with its own `start()` state.
+/// Runs `work` for every task, on `threads` threads, each with its own `start()` state. The tasks of
+/// a group run one after another on one thread.
 ///
-/// One thread, or one task, runs on the caller's own thread.
+/// One thread, or one group, runs on the caller's own thread.
 ///
 /// # Errors
 /// The first error of any task; the tasks behind it are dropped. [`Error::Cancelled`] when
 /// `control` was cancelled, [`Error::Panicked`] when a worker panicked.
-pub fn run<Task: Send, State>(
+pub fn run<Task, Group: IntoIterator<Item = Task> + Send, State>(
     threads: usize,
-    tasks: Vec<Task>,
+    groups: Vec<Group>,
     control: &Control,
     start: impl Fn() -> State + Sync,
     work: impl Fn(&mut State, Task, &Control) -> Result<()> + Sync,
 ) -> Result<()> {
-    let threads = threads.min(tasks.len());
-    let queue = Queue { tasks: Mutex::new(tasks.into_iter()), failure: Mutex::new(None) };
+    let threads = threads.min(groups.len());
+    let groups = Mutex::new(groups.into_iter());
+    let queue = Queue { groups, failed: AtomicBool::new(false), failure: Mutex::new(None) };
     let drain = || {
         let outcome = catch_unwind(AssertUnwindSafe(|| queue.drain(control, &start, &work)));
         if let Err(payload) = outcome {
@@ -72,6 +75,11 @@ pub fn run<Task: Send, State>(
     queue.into_result()
 }
 
+/// Groups of one task each.
+pub fn singly<Task>(tasks: impl IntoIterator<Item = Task>) -> Vec<[Task; 1]> {
+    tasks.into_iter().map(|task| [task]).collect()
+}
+
 /// Starts a thread, unless the system has none left: then those that run do all the work.
 fn start_thread<'scope>(
     scope: &'scope Scope<'scope, '_>,
@@ -80,12 +88,13 @@ fn start_thread<'scope>(
     Builder::new().name("windlass".to_owned()).spawn_scoped(scope, work).is_ok()
 }
 
-struct Queue<Task> {
-    tasks: Mutex<std::vec::IntoIter<Task>>,
+struct Queue<Group> {
+    groups: Mutex<std::vec::IntoIter<Group>>,
+    failed: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
 
-impl<Task> Queue<Task> {
+impl<Task, Group: IntoIterator<Item = Task>> Queue<Group> {
     fn drain<State>(
         &self,
         control: &Control,
@@ -93,25 +102,31 @@ impl<Task> Queue<Task> {
         work: &impl Fn(&mut State, Task, &Control) -> Result<()>,
     ) {
         let mut state = start();
-        while let Some(task) = self.next() {
-            if control.is_cancelled() {
-                return self.fail(Error::Cancelled);
-            }
-            if let Err(error) = work(&mut state, task, control) {
-                return self.fail(error);
+        while let Some(group) = self.next() {
+            for task in group {
+                if control.is_cancelled() {
+                    return self.fail(Error::Cancelled);
+                }
+                if self.failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(error) = work(&mut state, task, control) {
+                    return self.fail(error);
+                }
             }
         }
     }
 
-    fn next(&self) -> Option<Task> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).next()
+    fn next(&self) -> Option<Group> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
     /// Keeps the first error and empties the queue.
     fn fail(&self, error: Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        *tasks = Vec::new().into_iter();
+        self.failed.store(true, Ordering::Relaxed);
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        *groups = Vec::new().into_iter();
     }
 
     fn into_result(self) -> Result<()> {
@@ -127,6 +142,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn sum(threads: usize, fail_at: Option<u64>) -> (Result<()>, u64) {
         let control = Control::default();
@@ -137,8 +153,26 @@ mod tests {
             control.add_bytes(task);
             Ok(())
         };
-        let result = run(threads, (0..1000).collect(), &control, || (), work);
+        let groups = (0..100).map(|group| group * 10..group * 10 + 10).collect();
+        let result = run(threads, groups, &control, || (), work);
         (result, control.bytes())
+    }
+
+    #[test]
+    fn tasks_of_a_group_run_in_order_on_one_thread() {
+        let seen = Mutex::new(Vec::new());
+        let work = |thread: &mut _, task: u64, _: &Control| {
+            seen.lock().map_err(|_| Error::Cancelled)?.push((*thread, task));
+            Ok(())
+        };
+        let (groups, threads) = (vec![0..50, 50..100, 100..150], || std::thread::current().id());
+        run(3, groups, &Control::default(), threads, work).expect("no task fails");
+        let seen = seen.into_inner().expect("no thread panics");
+        for group in [0..50, 50..100, 100..150] {
+            let of_group = || seen.iter().filter(|(_, task)| group.contains(task));
+            assert!(of_group().map(|(_, task)| *task).eq(group.clone()));
+            assert_eq!(of_group().map(|(thread, _)| *thread).collect::<HashSet<_>>().len(), 1);
+        }
     }
 
     #[test]
@@ -163,7 +197,7 @@ mod tests {
         let control = Control::default();
         control.cancel();
         let work = |(): &mut (), (), _: &Control| panic!("must not run");
-        let result = run(2, vec![(), ()], &control, || (), work);
+        let result = run(2, vec![[()], [()]], &control, || (), work);
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 
@@ -171,7 +205,7 @@ mod tests {
     fn a_panic_becomes_an_error() {
         for threads in [1, 2] {
             let work = |(): &mut (), task: u8, _: &Control| panic!("task {task}");
-            let result = run(threads, vec![1, 1], &Control::default(), || (), work);
+            let result = run(threads, vec![[1], [1]], &Control::default(), || (), work);
             assert!(matches!(result, Err(Error::Panicked { message }) if message == "task 1"));
         }
     }

@@ -8,7 +8,10 @@ use crate::sys::file::{disable_read_ahead, read_at, reopen};
 use std::fs::File;
 use std::io;
 
-pub(super) struct Positional;
+pub(super) struct Positional {
+    /// Whether the kernel may read what was not asked for yet.
+    pub(super) read_ahead: bool,
+}
 
 impl Backend for Positional {
     fn name(&self) -> &'static str {
@@ -17,7 +20,9 @@ impl Backend for Positional {
 
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
         let file = reopen(&shard.path, &shard.identity)?;
-        disable_read_ahead(&file);
+        if !self.read_ahead {
+            disable_read_ahead(&file);
+        }
         Ok(Box::new(OpenFile(file)))
     }
 }

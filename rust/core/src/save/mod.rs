@@ -175,7 +175,7 @@ impl Save {
     pub fn commit(mut self, index: &IndexTexts, control: &Control) -> Result<()> {
         let (disk, durable) = (&*self.options.disk, self.options.durable);
         let finish = |(): &mut (), staged: &Staged, _: &Control| staged.finish(disk, durable);
-        pool::run(FINISH_THREADS, self.files.iter().collect(), control, || (), finish)?;
+        pool::run(FINISH_THREADS, pool::singly(&self.files), control, || (), finish)?;
         if control.is_cancelled() {
             return Err(Error::Cancelled);
         }

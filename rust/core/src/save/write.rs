@@ -59,7 +59,7 @@ impl Writing<'_> {
         }
         let threads = if threads == 0 { DEFAULT_THREADS } else { threads };
         let work = |(): &mut (), task: Task<'_>, control: &Control| self.write(&task, control);
-        pool::run(threads, self.tasks(parts), control, || (), work)
+        pool::run(threads, pool::singly(self.tasks(parts)), control, || (), work)
     }
 
     fn check(&self, part: &Part<'_>) -> Result<()> {
