@@ -18,6 +18,7 @@ __all__ = [
     "Mapping",
     "Save",
     "__version__",
+    "available_memory",
     "encode_header",
     "find_aliases",
     "find_touching",
@@ -165,6 +166,12 @@ class Checkpoint:
             progress: called with the number of bytes delivered so far.
 
         """
+
+def available_memory() -> int | None:
+    """Return the bytes that this process may still use: the machine's, or its cgroup's if less.
+
+    Page cache counts as free. None where the system does not say.
+    """
 
 def plan_shards(
     items: Sequence[tuple[int, int | None]],

@@ -188,7 +188,7 @@ class Checkpoint(Mapping[str, TensorInfo]):
         framework: str = "torch",
         threads: int | None = None,
         io: Io = "auto",
-        cache: Cache = "keep",
+        cache: Cache | None = None,
     ) -> Iterator[tuple[str, Any]]:
         """Read one tensor after the other, of a checkpoint that may be larger than memory.
 
@@ -202,7 +202,8 @@ class Checkpoint(Mapping[str, TensorInfo]):
             framework: `"torch"` or `"numpy"`, or what `windlass.safe_open` calls them.
             threads: reader threads, 16 by default.
             io: how bytes are fetched; see `windlass.types.Io`.
-            cache: `"drop"` leaves the page cache as it was: for what is read once, or does not fit.
+            cache: `"keep"`, or `"drop"` to leave the page cache as it was; by default the latter if
+                all of it would take more than half of the memory that is available.
 
         Returns:
             An iterator of `(name, tensor)`. It may be left at any time.
@@ -224,10 +225,12 @@ class Checkpoint(Mapping[str, TensorInfo]):
         from windlass.frameworks import find_framework
         from windlass.streaming import stream
 
-        check_options(io=io, cache=cache, threads=threads)
+        check_options(io=io, cache=cache or "keep", threads=threads)
         adapter = find_framework(framework, "cpu").adapter
+        infos = self._ordered(order)
+        cache = cache or _cache_for(sum(info.nbytes for info in infos.values()))
         settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
-        return stream(self._table, self._ordered(order), adapter, parse_size(budget), settings)
+        return stream(self._table, infos, adapter, parse_size(budget), settings)
 
     def _ordered(self, order: str | Iterable[str]) -> dict[str, TensorInfo]:
         """Return tensors in an order."""
@@ -247,3 +250,9 @@ class Checkpoint(Mapping[str, TensorInfo]):
             name: TensorInfo(dtype, shape, self._shards[shard], (start, end))
             for name, (dtype, shape, shard, start, end) in raw
         }
+
+
+def _cache_for(nbytes: int) -> Cache:
+    """Keep what fits beside all else; the rest would push out what others need, and itself."""
+    available = _rust.available_memory()
+    return "drop" if available is not None and nbytes > available // 2 else "keep"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from windlass import _rust
 from windlass.errors import SnapshotTooLarge
-from windlass.spare_memory import spare_bytes
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
 from windlass.torch.save_pickles import copy_to_host
@@ -191,7 +191,7 @@ def _snapshot_bytes(prepared: Prepared) -> int:
 
 
 def _check_room(needed: int, allowed: int | None) -> None:
-    spare = spare_bytes() if allowed is None else allowed
+    spare = _rust.available_memory() if allowed is None else allowed
     if spare is not None and needed > spare:
         source = "max_snapshot_bytes" if allowed is not None else "memory to spare"
         message = f"the copy of the tensors needs {needed} bytes, {source} is {spare}"

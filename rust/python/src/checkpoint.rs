@@ -210,6 +210,12 @@ pub(crate) fn read_index(
     Ok((entries.into_py_dict(py)?, index.shards.iter().cloned().collect()))
 }
 
+/// Bytes that this process may still use; see `windlass_core::sys::memory`.
+#[pyfunction]
+pub(crate) fn available_memory() -> Option<u64> {
+    windlass_core::sys::memory::available_memory()
+}
+
 fn strictness(strict_format: bool) -> Strictness {
     if strict_format { Strictness::Strict } else { Strictness::Reference }
 }

@@ -21,7 +21,7 @@ mod _rust {
     #[pymodule_export]
     use super::buffer::PyMapping;
     #[pymodule_export]
-    use super::checkpoint::{PyCheckpoint, parse_header, read_index};
+    use super::checkpoint::{PyCheckpoint, available_memory, parse_header, read_index};
     #[pymodule_export]
     use super::overlap::resolve_overlaps;
     #[pymodule_export]

@@ -2,18 +2,16 @@
 //! groups that this process is in.
 
 use std::fs::read_to_string;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Bytes that this process may still use before the machine swaps or a limit is hit, page cache
 /// counted as free. `None` where the system does not say.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
-    let machine = available_of(&read_to_string("/proc/meminfo").ok()?)?;
-    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let rooms = group_folders(&groups, Path::new("/sys/fs/cgroup"))
-        .into_iter()
-        .filter_map(|(folder, version)| room_of(&folder, version));
-    Some(rooms.fold(machine, u64::min))
+    let read = |path| read_to_string(path).unwrap_or_default();
+    let groups = group_folders(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
+    let rooms = groups.into_iter().filter_map(|(folder, version)| room_of(&folder, version));
+    rooms.chain(available_of(&read("/proc/meminfo"))).min()
 }
 
 fn available_of(meminfo: &str) -> Option<u64> {
@@ -49,20 +47,26 @@ const VERSION_2: &Version = &Version {
 /// Folders of all groups that limit this process: its own, and those around it. A container may
 /// see its own group as the root, under whatever name; the root is always among them.
 fn group_folders(groups: &str, root: &Path) -> Vec<(PathBuf, &'static Version)> {
-    let folders = groups.lines().filter_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        let (root, version) = match controllers {
-            "" => (root.to_owned(), VERSION_2),
-            names if names.split(',').any(|name| name == "memory") => {
-                (root.join("memory"), VERSION_1)
-            }
-            _ => return None,
+    let mut folders = Vec::new();
+    for line in groups.lines() {
+        let Some((controllers, path)) =
+            line.split_once(':').and_then(|(_, rest)| rest.split_once(':'))
+        else {
+            continue;
         };
-        let below = Path::new(path.strip_prefix('/').unwrap_or(path));
-        Some(below.ancestors().map(move |below| (root.join(below), version)).collect::<Vec<_>>())
-    });
-    folders.flatten().collect()
+        let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
+        let below: PathBuf = Path::new(path).components().filter(normal).collect();
+        let mut add = |root: &Path, version| {
+            folders.extend(below.ancestors().map(|below| (root.join(below), version)));
+        };
+        if controllers.is_empty() {
+            add(root, VERSION_2);
+            add(&root.join("unified"), VERSION_2); // Where both versions are in use.
+        } else if controllers.split(',').any(|name| name == "memory") {
+            add(&root.join("memory"), VERSION_1);
+        }
+    }
+    folders
 }
 
 /// What a group's limit leaves, if it has one.
@@ -106,11 +110,14 @@ mod tests {
     #[test]
     fn groups_of_both_versions_are_found_with_those_around_them() {
         let root = Path::new("/r");
-        let found = group_folders("12:cpu:/x\n4:hugetlb,memory:/a/b\n0::/c\nnonsense\n", root);
+        let found = group_folders("12:cpu:/x\n4:hugetlb,memory:/a/b\n0::/../c\nnonsense\n", root);
         let folders: Vec<_> = found.iter().map(|(folder, _)| folder.to_str().unwrap()).collect();
-        assert_eq!(folders, ["/r/memory/a/b", "/r/memory/a", "/r/memory/", "/r/c", "/r/"]);
-        let versions: Vec<_> = found.iter().map(|(_, version)| *version).collect();
-        assert_eq!(versions, [VERSION_1, VERSION_1, VERSION_1, VERSION_2, VERSION_2]);
+        let first = ["/r/memory/a/b", "/r/memory/a", "/r/memory/"];
+        assert_eq!(folders[..3], first);
+        assert_eq!(folders[3..], ["/r/c", "/r/", "/r/unified/c", "/r/unified/"]);
+        assert!(found.iter().enumerate().all(|(i, (_, version))| {
+            **version == *(if i < first.len() { VERSION_1 } else { VERSION_2 })
+        }));
     }
 
     #[test]
