@@ -17,6 +17,7 @@ __all__ = [
     "Mapping",
     "Save",
     "__version__",
+    "can_cast",
     "encode_header",
     "find_aliases",
     "find_touching",
@@ -134,24 +135,31 @@ class Checkpoint:
         names: Sequence[str],
         destinations: Sequence[Buffer | CapsuleType],
         starts: Sequence[int] | None = None,
+        dtypes: Sequence[str | None] | None = None,
         *,
         threads: int,
         io: str,
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
-        """Fill destinations with the bytes of tensors.
+        """Fill destinations with the bytes of tensors, or with their elements.
 
         Args:
             names: one tensor for each destination.
-            destinations: writable, C-contiguous host memory: an object with the buffer protocol,
-                or a DLPack capsule.
+            destinations: writable host memory: an object with the buffer protocol, or a DLPack
+                capsule. It is C-contiguous, unless its dtype is named.
             starts: first byte wanted of each tensor; the destination's size says how many. Without
                 it every destination takes the whole tensor and must have its size.
+            dtypes: for each destination the dtype that elements are cast to, or `None` for bytes as
+                they are. No two elements of a destination may be one, and none may reach over
+                memory of another destination.
             threads: reader threads; 0 leaves the number to the engine.
             io: `"auto"`, `"mapped"` or `"buffered"`.
             progress: called with the number of bytes delivered so far.
 
         """
+
+def can_cast(found: str, wanted: str) -> bool:
+    """Return whether the engine casts one dtype of the header to another."""
 
 def plan_shards(
     items: Sequence[tuple[int, int | None]],

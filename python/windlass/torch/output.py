@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from windlass.errors import UnsupportedTensor
 from windlass.torch.dtypes import HEADER_DTYPES, header_shape
-from windlass.torch.fill import is_direct
+from windlass.torch.engine import is_direct
 from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.tensors import destination
 

@@ -80,9 +80,9 @@ impl PySave {
         if [files.len(), sources.len(), starts.len()] != [names.len(); 3] {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
-        let source = sources.iter().map(ReadBuf::source);
+        let source = sources.iter().map(ReadBuf::source).collect::<PyResult<Vec<_>>>()?;
         self.with(|save| {
-            let entries = files.iter().zip(&names).zip(source.zip(&starts));
+            let entries = files.iter().zip(&names).zip(source.into_iter().zip(&starts));
             let part = |((&file, name), (source, &start)): ((&_, &PyBackedStr), (_, &_))| {
                 let tensor = save.position(file, name)?;
                 Ok(Part { file, tensor, start, source })

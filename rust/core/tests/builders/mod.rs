@@ -6,6 +6,7 @@ pub(crate) mod faulty_disk;
 pub(crate) mod saving;
 pub(crate) mod scenes;
 pub(crate) mod seen;
+pub(crate) mod strided;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
