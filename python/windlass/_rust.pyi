@@ -259,14 +259,16 @@ class Save:
         names: Sequence[str],
         sources: Sequence[Buffer | CapsuleType],
         starts: Sequence[int] | None = None,
+        dtypes: Sequence[str | None] | None = None,
         *,
         threads: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """Write tensors, or parts of them from byte `starts[i]` on, from contiguous host memory.
+        """Write tensors, or parts of them from byte `starts[i]` on, from host memory.
 
-        `files[i]` is the position of the file that tensor `names[i]` is in. 0 threads leaves the
-        number to the engine.
+        `files[i]` is the position of the file that tensor `names[i]` is in. `dtypes[i]` is the
+        dtype that elements have in memory, which may then be strided, or `None` for contiguous
+        bytes as they are. 0 threads leaves the number to the engine.
         """
 
     def commit(self, interim: bytes, last: bytes) -> None:

@@ -30,11 +30,6 @@ def is_written(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
     return (tensor.dtype == dtype and tensor.is_contiguous()) or _casts(tensor.dtype, dtype)
 
 
-def is_direct(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor of the host has the bytes of the file."""
-    return _is_plain(tensor) and tensor.dtype == dtype and tensor.is_contiguous()
-
-
 def cast_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> str | None:
     """Name the tensor's dtype as the header does; `None` if its bytes are those of the file."""
     is_same = tensor.dtype == dtype and tensor.is_contiguous()

@@ -129,7 +129,7 @@ impl Tensor {
         cuts.sort_unstable();
         let part = |range: &[usize]| {
             let source = Source::from_slice(&self.bytes[range[0]..range[1]]);
-            Part { file, tensor, start: range[0] as u64, source }
+            Part { file, tensor, start: range[0] as u64, source: source.into() }
         };
         cuts.windows(2).map(part).collect()
     }

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_int, c_void};
 use std::slice;
-use windlass_core::convert::{Layout, StridedDest};
+use windlass_core::convert::{Layout, StridedDest, StridedSource};
 use windlass_core::{Dest, Mapping, Source};
 
 /// Writable memory of the host, kept alive as long as this value.
@@ -76,6 +76,14 @@ impl ReadBuf {
         // SAFETY: `start..start + len` was described as one readable allocation by its exporter,
         // which `_owner` keeps alive.
         Ok(unsafe { Source::from_raw(self.0.start, len) })
+    }
+
+    /// The elements, for as long as this value is borrowed; the caller owes what `source` asks for.
+    pub(crate) fn elements(&self) -> PyResult<StridedSource<'_>> {
+        let layout = self.0.layout()?;
+        // SAFETY: as for `source`; the exporter describes all elements of the layout as lying in
+        // one readable allocation.
+        Ok(unsafe { StridedSource::from_raw(self.0.start, layout) })
     }
 }
 
