@@ -2,7 +2,8 @@
 //!
 //! A [`Backend`] knows one way of getting bytes out of a file; everything else (threads, errors,
 //! cancellation, progress) is the same for all and lives in [`pool`]. All backends give the same
-//! bytes; which one ran is told by [`ReadStats`].
+//! bytes; which one ran is told by [`ReadStats`]. Elements that are cast or scattered are read into
+//! memory of the worker first.
 
 mod cuts;
 mod job;

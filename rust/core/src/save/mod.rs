@@ -2,8 +2,8 @@
 //!
 //! 1. [`Save::file`] or [`Save::folder`] checks everything that can be checked, and makes the
 //!    staged files with their final size;
-//! 2. [`Save::write`] brings the tensors' bytes, straight from the caller's memory, on several
-//!    threads, as often as needed;
+//! 2. [`Save::write`] brings the tensors' bytes, straight from the caller's memory or gathered and
+//!    cast, on several threads, as often as needed;
 //! 3. [`Save::commit`] writes the headers and renames (`steps.rs` says in which order).
 //!
 //! A [`Save`] that is dropped before its commit leaves nothing behind. What a crash leaves is
