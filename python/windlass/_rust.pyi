@@ -19,6 +19,7 @@ __all__ = [
     "Save",
     "__version__",
     "available_memory",
+    "can_cast",
     "encode_header",
     "find_aliases",
     "find_touching",
@@ -146,20 +147,24 @@ class Checkpoint:
         names: Sequence[str],
         destinations: Sequence[Buffer | CapsuleType],
         starts: Sequence[int] | None = None,
+        dtypes: Sequence[str | None] | None = None,
         *,
         threads: int,
         io: str,
         cache: str = "keep",
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
-        """Fill destinations with the bytes of tensors.
+        """Fill destinations with the bytes of tensors, or with their elements.
 
         Args:
             names: one tensor for each destination.
-            destinations: writable, C-contiguous host memory: an object with the buffer protocol,
-                or a DLPack capsule.
+            destinations: writable host memory: an object with the buffer protocol, or a DLPack
+                capsule. It is C-contiguous, unless its dtype is named.
             starts: first byte wanted of each tensor; the destination's size says how many. Without
                 it every destination takes the whole tensor and must have its size.
+            dtypes: for each destination the dtype that elements are cast to, or `None` for bytes as
+                they are. No two elements of a destination may be one, and none may reach over
+                memory of another destination.
             threads: reader threads; 0 leaves the number to the engine.
             io: `"auto"`, `"mapped"`, `"buffered"` or `"direct"`.
             cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
@@ -172,6 +177,9 @@ def available_memory() -> int | None:
 
     Page cache counts as free. None where the system does not say.
     """
+
+def can_cast(found: str, wanted: str) -> bool:
+    """Return whether the engine casts one dtype of the header to another."""
 
 def plan_shards(
     items: Sequence[tuple[int, int | None]],
@@ -271,14 +279,16 @@ class Save:
         names: Sequence[str],
         sources: Sequence[Buffer | CapsuleType],
         starts: Sequence[int] | None = None,
+        dtypes: Sequence[str | None] | None = None,
         *,
         threads: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """Write tensors, or parts of them from byte `starts[i]` on, from contiguous host memory.
+        """Write tensors, or parts of them from byte `starts[i]` on, from host memory.
 
-        `files[i]` is the position of the file that tensor `names[i]` is in. 0 threads leaves the
-        number to the engine.
+        `files[i]` is the position of the file that tensor `names[i]` is in. `dtypes[i]` is the
+        dtype that elements have in memory, which may then be strided, or `None` for contiguous
+        bytes as they are. 0 threads leaves the number to the engine.
         """
 
     def commit(self, interim: bytes, last: bytes) -> None:

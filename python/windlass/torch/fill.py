@@ -1,8 +1,9 @@
 """Bytes of safetensors into existing tensors, whatever their dtype, strides and device.
 
-A contiguous CPU tensor of the file's dtype is filled by the engine directly. Every other tensor
-is filled piece by piece through one staging buffer of fixed size, from which torch's own `copy_`
-casts, scatters and moves.
+CPU tensors are filled by the engine: contiguous ones of the file's dtype directly, others cast and
+scattered on the way. Tensors of other devices, casts that the engine does not know, and tensors
+that lie in one another's gaps are filled piece by piece through one staging buffer of fixed size,
+from which torch's own `copy_` casts, scatters and moves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from windlass.torch.engine import cast_dtype, is_read
 from windlass.torch.pieces import Piece, batches, new_staging, place
+from windlass.torch.spans import find_spans
 from windlass.torch.tensors import destination
 
 if TYPE_CHECKING:
@@ -52,36 +55,44 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
 
     Autograd sees what an in-place `copy_` without gradient would show: version counters go up.
     """
-    direct: list[Fill] = []
+    ours: list[Fill] = []
     staged: list[Fill] = []
     for one in fills:
-        (direct if is_direct(one.tensor, source.layout(one.name).dtype) else staged).append(one)
-    _fill_direct(source, direct, settings)
+        (ours if is_read(one.tensor, source.layout(one.name).dtype) else staged).append(one)
+    ours, entangled = _split_entangled(ours)
+    staged += entangled
+    _fill_by_engine(source, ours, settings)
     # An empty tensor has no pieces, and `copy_` counts as a change all the same.
     torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
-    done = sum(source.nbytes(one.name) for one in direct)
+    done = sum(source.nbytes(one.name) for one in ours)
     for piece, values in read_pieces(source, staged, settings, done):
         with torch.no_grad():
             piece.copy_(values)
 
 
-def is_direct(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether the engine may write a tensor's bytes itself."""
-    return bool(
-        tensor.dtype == dtype
-        and tensor.device.type == "cpu"
-        and tensor.is_contiguous()
-        and not tensor.is_conj()
-        and not tensor.is_neg()
-    )
+def _split_entangled(fills: list[Fill]) -> tuple[list[Fill], list[Fill]]:
+    """Set apart strided tensors that reach over memory of others, as interleaved ones do.
+
+    The engine tells destinations apart by their first and last address.
+    """
+    if all(one.tensor.is_contiguous() for one in fills):
+        return fills, []
+    groups = find_spans(one.tensor for one in fills).find_touching()
+    touching = {position for group in groups for position in group}
+    alone: list[Fill] = []
+    entangled: list[Fill] = []
+    for position, one in enumerate(fills):
+        is_apart = position not in touching or one.tensor.is_contiguous()
+        (alone if is_apart else entangled).append(one)
+    return alone, entangled
 
 
-def _fill_direct(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
+def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
     if not fills:
         return
-    names = [one.name for one in fills]
     tensors = [one.tensor for one in fills]
-    _read(source, names, tensors, settings)
+    dtypes = [cast_dtype(one.tensor, source.layout(one.name).dtype) for one in fills]
+    _read(source, [one.name for one in fills], tensors, settings, dtypes=dtypes)
     torch.autograd.graph.increment_version(tensors)
 
 
@@ -99,7 +110,7 @@ def read_pieces(
         values = list(place(batch, staging))
         names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
         shifted = settings._replace(tell=_shifted(settings.tell, done))
-        _read(source, names, values, shifted, starts)
+        _read(source, names, values, shifted, starts=starts)
         done += sum(piece.nbytes for piece in batch)
         for piece, value in zip(batch, values, strict=True):
             yield piece.target, value
@@ -110,13 +121,16 @@ def _read(
     names: list[str],
     tensors: list[torch.Tensor],
     settings: ReadSettings,
+    *,
     starts: list[int] | None = None,
+    dtypes: list[str | None] | None = None,
 ) -> None:
-    """Have the engine fill contiguous tensors, and report how."""
+    """Have the engine fill tensors, and report how."""
     stats = source.table.read_into(
         names,
         list(map(destination, tensors)),
         starts,
+        dtypes,
         threads=settings.threads,
         io=settings.io,
         cache=settings.cache,

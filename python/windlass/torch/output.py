@@ -1,13 +1,13 @@
 """Tensors → staged files: what may be saved, and how its bytes get there.
 
-Contiguous CPU tensors of the file's dtype are written by the engine from where they are. Every
-other tensor goes through two staging buffers of fixed size: while one is written, torch's own
-`copy_` gathers, casts and moves the next pieces into the other.
+CPU tensors are written by the engine: contiguous ones of the file's dtype from where they are,
+others gathered and cast on the way. Tensors of other devices, and casts that the engine does not
+know, go through one staging buffer of fixed size, into which torch's own `copy_` gathers, casts and
+moves.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from windlass.errors import UnsupportedTensor
 from windlass.torch.dtypes import HEADER_DTYPES, header_shape
-from windlass.torch.fill import is_direct
+from windlass.torch.engine import cast_dtype, is_written
 from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.tensors import destination
 
@@ -124,51 +124,44 @@ def write_tensors(
     tell: Callable[[int], object] | None,
 ) -> None:
     """Write every tensor to its place; `tell` is called with the bytes written so far."""
-    direct: list[Placed] = []
+    ours: list[Placed] = []
     staged: list[Placed] = []
     for one in placed:
-        (direct if is_direct(one.tensor, one.dtype) else staged).append(one)
-    if direct:
+        (ours if is_written(one.tensor, one.dtype) else staged).append(one)
+    if ours:
         save.write(
-            [one.file for one in direct],
-            [one.name for one in direct],
-            [destination(one.tensor) for one in direct],
+            [one.file for one in ours],
+            [one.name for one in ours],
+            [destination(one.tensor) for one in ours],
+            dtypes=[cast_dtype(one.tensor, one.dtype) for one in ours],
             threads=threads,
             progress=tell,
         )
-    if staged:
-        done = sum(one.nbytes for one in direct)
-        _write_staged(save, staged, threads, lambda count: tell(done + count) if tell else None)
+    done = sum(one.nbytes for one in ours)
+    _write_staged(save, staged, threads, lambda count: tell(done + count) if tell else None)
 
 
 def _write_staged(
     save: _rust.Save, staged: list[Placed], threads: int, tell: Callable[[int], object]
 ) -> None:
     files = {one.name: one.file for one in staged}
-    buffers = [new_staging(), new_staging()]
-    pending: Future[None] | None = None
+    staging: torch.Tensor | None = None
     done = 0
-    with ThreadPoolExecutor(max_workers=1) as writer:
-        for batch in batches(map(_piece, staged)):
-            values = list(place(batch, buffers[0]))
-            for piece, value in zip(batch, values, strict=True):
-                copy_cast(value, piece.target)
-            if pending is not None:
-                pending.result()
-                tell(done)
-            pending = writer.submit(
-                save.write,
-                [files[piece.name] for piece in batch],
-                [piece.name for piece in batch],
-                list(map(destination, values)),
-                [piece.start for piece in batch],
-                threads=threads,
-            )
-            done += sum(piece.nbytes for piece in batch)
-            buffers.reverse()
-        if pending is not None:
-            pending.result()
-            tell(done)
+    for batch in batches(map(_piece, staged)):
+        if staging is None:
+            staging = new_staging()
+        values = list(place(batch, staging))
+        for piece, value in zip(batch, values, strict=True):
+            copy_cast(value, piece.target)
+        save.write(
+            [files[piece.name] for piece in batch],
+            [piece.name for piece in batch],
+            list(map(destination, values)),
+            [piece.start for piece in batch],
+            threads=threads,
+        )
+        done += sum(piece.nbytes for piece in batch)
+        tell(done)
 
 
 def copy_cast(target: torch.Tensor, source: torch.Tensor) -> None:

@@ -1,8 +1,7 @@
 """Tensors cut to pieces that fit into a staging buffer, each one range of bytes in a file.
 
-A tensor that the engine cannot read or write in place (another dtype, strides, another device)
-goes through a buffer of fixed size, between which and the tensor torch's own `copy_` casts,
-gathers, scatters and moves.
+A tensor that the engine does not read or write itself (see `engine.py`) goes through a buffer of
+fixed size, between which and the tensor torch's own `copy_` casts, gathers, scatters and moves.
 """
 
 from __future__ import annotations

@@ -314,6 +314,16 @@ pub enum Error {
         /// Bytes of the tensor.
         byte_len: u64,
     },
+    /// A conversion that there is not.
+    #[error("tensor `{tensor}`: {from} cannot be cast to {to} in memory of that kind")]
+    NoCast {
+        /// Name of the tensor.
+        tensor: String,
+        /// The dtype of what is read.
+        from: Dtype,
+        /// The dtype of what is written.
+        to: Dtype,
+    },
     /// Names, destinations and starts that do not pair up.
     #[error("expected as many destinations (and starts) as names: {names} names, {dests} destinations{}", and_starts(*.starts))]
     UnequalLists {

@@ -24,7 +24,7 @@
 //! let tensor = checkpoint.position("w")?;
 //!
 //! let mut memory = [0_u8; 4];
-//! let job = Job { tensor, start: 0, dest: Dest::from_slice(&mut memory) };
+//! let job = Job { tensor, start: 0, dest: Dest::from_slice(&mut memory).into() };
 //! checkpoint.read_into(vec![job], &ReadOptions::default(), &Control::default())?;
 //! assert_eq!(memory, [1, 2, 3, 4]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -57,7 +57,7 @@ pub use error::{Error, FormatError, IndexError, Result};
 pub use header::{Header, NewTensor, Strictness};
 pub use index::Index;
 pub use names::ByName;
-pub use read::{Cache, Control, Cut, CutJob, Io, Job, ReadOptions, ReadStats, Way};
+pub use read::{Cache, Control, Cut, CutJob, Io, Job, JobDest, ReadOptions, ReadStats, Way};
 pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;
 pub use sys::mmap::Mapping;

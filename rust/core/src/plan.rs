@@ -12,6 +12,9 @@ pub struct Want {
     pub shard: usize,
     /// Byte range within the shard's file.
     pub range: Range<u64>,
+    /// Size of an element, if they are converted on their way; pieces then end between elements.
+    /// `None` when the bytes go straight to their place.
+    pub element_bytes: Option<u64>,
 }
 
 /// How to cut and merge.
@@ -20,6 +23,9 @@ pub struct PlanOptions {
     /// Reads end at multiples of this many bytes of the file: the unit of work and of
     /// cancellation.
     pub chunk_bytes: u64,
+    /// The same for elements that are converted, but that the element which begins before such a
+    /// multiple and ends behind it is read whole.
+    pub element_chunk_bytes: u64,
     /// Two ranges this near to each other become one read; the bytes between are thrown away.
     pub max_gap: u64,
     /// Most pieces in one read.
@@ -28,9 +34,15 @@ pub struct PlanOptions {
 
 impl Default for PlanOptions {
     /// Chunks of 2 MiB: large enough that the call does not matter, small enough that what
-    /// sixteen threads have in flight (32 MiB) is read soon after Ctrl-C.
+    /// sixteen threads have in flight (32 MiB) is read soon after Ctrl-C. Those of elements are in
+    /// the cache when they are converted.
     fn default() -> Self {
-        Self { chunk_bytes: 2 << 20, max_gap: 4096, max_pieces: crate::sys::file::MAX_BUFFERS }
+        Self {
+            chunk_bytes: 2 << 20,
+            element_chunk_bytes: 256 << 10,
+            max_gap: 4096,
+            max_pieces: crate::sys::file::MAX_BUFFERS,
+        }
     }
 }
 
@@ -101,11 +113,11 @@ pub struct ReadPlan {
 /// Plans the reading of `wants`. The pieces of one want appear in the order of its bytes.
 ///
 /// # Panics
-/// When `chunk_bytes` is 0.
+/// When a size of chunks or elements is 0.
 ///
 /// ```
 /// use windlass_core::plan::{PlanOptions, Want, plan_reads};
-/// let wants = [Want { shard: 0, range: 8..12 }, Want { shard: 0, range: 0..8 }];
+/// let wants = [8..12, 0..8].map(|range| Want { shard: 0, range, element_bytes: None });
 /// let plan = plan_reads(&wants, &PlanOptions::default());
 /// assert_eq!(plan.reads.len(), 1);
 /// assert_eq!(plan.bytes, 12);
@@ -120,8 +132,9 @@ pub fn plan_reads(wants: &[Want], options: &PlanOptions) -> ReadPlan {
         planner.add(i, &wants[i]);
         bytes += wants[i].range.end - wants[i].range.start;
     }
-    // Wants that overlap leave reads out of order. No read leaves its chunk and a want has one
-    // piece per chunk, so sorting keeps the pieces of a want in order.
+    // Wants that overlap leave reads out of order. A piece begins in the same chunk (of its want's
+    // size) as its read, and a want has one piece per chunk, so sorting keeps the pieces of a want
+    // in order.
     planner.reads.sort_by_key(|read| (read.shard, read.offset));
     ReadPlan { reads: planner.reads, bytes }
 }
@@ -137,33 +150,43 @@ impl Planner<'_> {
     fn add(&mut self, position: usize, want: &Want) {
         let mut offset = want.range.start;
         while offset < want.range.end {
-            let chunk_end = self.chunk_end(offset);
-            let len = want.range.end.min(chunk_end) - offset;
-            self.place(want.shard, offset, Piece { target: Target::Want(position), len });
+            let len = self.piece_end(want, offset) - offset;
+            self.place(want, offset, Piece { target: Target::Want(position), len });
             offset += len;
         }
     }
 
-    /// End of the chunk that holds `offset`.
-    fn chunk_end(&self, offset: u64) -> u64 {
-        (offset / self.options.chunk_bytes + 1).saturating_mul(self.options.chunk_bytes)
+    /// End of the piece of a want that begins at `offset`.
+    fn piece_end(&self, want: &Want, offset: u64) -> u64 {
+        let len = self.chunk_end(want, offset) - offset;
+        let len = want.element_bytes.map_or(len, |bytes| len.div_ceil(bytes).saturating_mul(bytes));
+        want.range.end.min(offset.saturating_add(len))
     }
 
-    fn place(&mut self, shard: usize, offset: u64, piece: Piece) {
-        match self.gap_to(shard, offset, piece.len) {
+    /// End of the chunk that holds `offset`, of the size that the want has.
+    fn chunk_end(&self, want: &Want, offset: u64) -> u64 {
+        let size = match want.element_bytes {
+            None => self.options.chunk_bytes,
+            Some(_) => self.options.element_chunk_bytes,
+        };
+        (offset / size + 1).saturating_mul(size)
+    }
+
+    fn place(&mut self, want: &Want, offset: u64, piece: Piece) {
+        match self.gap_to(want, offset) {
             Some(gap) => self.extend(gap, piece),
-            None => self.reads.push(Read { shard, offset, pieces: vec![piece] }),
+            None => self.reads.push(Read { shard: want.shard, offset, pieces: vec![piece] }),
         }
         self.end = offset + piece.len;
     }
 
-    /// Bytes between the open read and `offset`, if a piece of that length may join it.
-    fn gap_to(&self, shard: usize, offset: u64, len: u64) -> Option<u64> {
+    /// Bytes between the open read and `offset`, if a piece of the want may join it there.
+    fn gap_to(&self, want: &Want, offset: u64) -> Option<u64> {
         let open = self.reads.last()?;
         let gap = offset.checked_sub(self.end)?;
-        let joins = open.shard == shard
+        let joins = open.shard == want.shard
             && gap <= self.options.max_gap
-            && offset + len <= self.chunk_end(open.offset)
+            && offset < self.chunk_end(want, open.offset)
             && open.pieces.len() + 2 <= self.options.max_pieces;
         joins.then_some(gap)
     }

@@ -49,7 +49,8 @@ impl Opened {
     /// Reads all tensors on one thread, each in several reads.
     fn read_with(&self, backend: &dyn Backend, control: &Control) -> Result<Vec<Vec<u8>>> {
         let mut memory = vec![vec![0; TENSOR_LEN]; 3];
-        let job = |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory) };
+        let job =
+            |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory).into() };
         let jobs = memory.iter_mut().map(Vec::as_mut_slice).enumerate().map(job).collect();
         let plan = PlanOptions { chunk_bytes: 256, ..PlanOptions::default() };
         let options = ReadOptions { threads: 1, plan, ..ReadOptions::default() };

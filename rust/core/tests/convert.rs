@@ -2,24 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
+mod builders;
+
+use builders::strided::{
+    PAIRS, Tensor, byte_size, gather_each, noise, pairs, random_bits, run, scatter_each, tensors,
+};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
-use windlass_core::convert::{Cast, Layout, StridedDest, StridedSource, cast, gather, scatter};
+use windlass_core::convert::{Layout, StridedDest, StridedSource, cast, gather, scatter};
 use windlass_core::{Dest, Dtype, Source};
 
 /// What torch makes of the inputs; `data/make_casts.py` says what they are.
 const GOLDEN: &str = include_str!("data/casts.txt");
 /// Number of 16-bit patterns.
 const HALF: u64 = 65536;
-
-/// A number of `SplitMix64`.
-fn random_bits(seed: u64, position: u64) -> u64 {
-    let state = seed.wrapping_add((position + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    state ^ (state >> 31)
-}
 
 fn integer(bits: u64, position: u64) -> u64 {
     let number = random_bits(bits, position) >> (64 - bits) >> (position % bits);
@@ -51,10 +48,6 @@ fn double(position: u64) -> u64 {
     widened.wrapping_add(moved)
 }
 
-fn byte_size(dtype: Dtype) -> usize {
-    usize::try_from(dtype.bits() / 8).unwrap()
-}
-
 fn input(dtype: Dtype, position: u64) -> u64 {
     match dtype {
         Dtype::F32 => single(position),
@@ -74,12 +67,6 @@ fn inputs(dtype: Dtype) -> Vec<u8> {
     let element =
         |position| input(dtype, position).to_le_bytes().into_iter().take(byte_size(dtype));
     (0..count).flat_map(element).collect()
-}
-
-fn run(cast: &Cast, elements: &[u8]) -> Vec<u8> {
-    let mut result = vec![0xEE; elements.len() / cast.from_bytes() * cast.to_bytes()];
-    cast.run(Source::from_slice(elements), Dest::from_slice(&mut result));
-    result
 }
 
 fn is_float(dtype: Dtype) -> bool {
@@ -155,78 +142,6 @@ fn packed_and_complex_dtypes_are_not_cast() {
     }
 }
 
-/// A strided tensor within a slice.
-#[derive(Clone, Debug)]
-struct Tensor {
-    shape: Vec<usize>,
-    strides: Vec<isize>,
-    /// Element of the slice that is the first in C order.
-    first: usize,
-    /// Elements of the slice.
-    memory: usize,
-}
-
-/// A dimension: its length, what is left free after each of its elements, whether it runs
-/// backwards, and whether it is expanded.
-type Dimension = (usize, usize, bool, bool);
-
-impl Tensor {
-    /// Lays dimensions out, the first of `order` innermost.
-    fn new(dimensions: &[Dimension], order: &[usize]) -> Self {
-        let shape: Vec<_> = dimensions.iter().map(|&(len, ..)| len).collect();
-        let mut strides = vec![0; shape.len()];
-        let (mut step, mut first) = (1_usize, 0);
-        for &dim in order {
-            let (len, gap, is_backwards, is_expanded) = dimensions[dim];
-            if is_expanded {
-                continue;
-            }
-            strides[dim] = if is_backwards { -step.cast_signed() } else { step.cast_signed() };
-            first += if is_backwards { step * len.saturating_sub(1) } else { 0 };
-            step *= len.max(1) + gap;
-        }
-        Self { shape, strides, first, memory: step }
-    }
-
-    fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    fn layout(&self, dtype: Dtype) -> Layout {
-        Layout::new(byte_size(dtype), &self.shape, &self.strides).unwrap()
-    }
-
-    /// Element of the slice at a position in C order.
-    fn element(&self, mut position: usize) -> usize {
-        let mut element = self.first.cast_signed();
-        for (&len, stride) in self.shape.iter().zip(&self.strides).rev() {
-            element += (position % len).cast_signed() * stride;
-            position /= len;
-        }
-        element.cast_unsigned()
-    }
-}
-
-fn noise(bytes: usize) -> Vec<u8> {
-    (0..bytes as u64).map(|i| random_bits(1, i).to_le_bytes()[0]).collect()
-}
-
-/// What `gather` writes, one element at a time.
-fn gather_each(tensor: &Tensor, memory: &[u8], range: Range<usize>, cast: &Cast) -> Vec<u8> {
-    let size = cast.from_bytes();
-    let one = |position| run(cast, &memory[tensor.element(position) * size..][..size]);
-    range.flat_map(one).collect()
-}
-
-/// What `scatter` leaves, one element at a time.
-fn scatter_each(tensor: &Tensor, elements: &[u8], cast: &Cast, memory: &mut [u8], first: usize) {
-    let size = cast.to_bytes();
-    for (i, element) in elements.chunks_exact(cast.from_bytes()).enumerate() {
-        let start = tensor.element(first + i) * size;
-        memory[start..start + size].copy_from_slice(&run(cast, element));
-    }
-}
-
 fn check_gather(tensor: &Tensor, range: Range<usize>, from: Dtype, to: Dtype) {
     let cast = cast(from, to).unwrap();
     let memory = noise(tensor.memory * byte_size(from));
@@ -251,31 +166,6 @@ fn check_scatter(tensor: &Tensor, range: Range<usize>, from: Dtype, to: Dtype) {
     let dest = dest.split_off_front(range.len());
     scatter(Source::from_slice(&elements), &cast, dest);
     assert_eq!(found, expected);
-}
-
-/// Pairs that differ in the size of their elements in every way, and some that are only copied.
-const PAIRS: [(Dtype, Dtype); 8] = [
-    (Dtype::U8, Dtype::U8),
-    (Dtype::Bf16, Dtype::Bf16),
-    (Dtype::F32, Dtype::F32),
-    (Dtype::I64, Dtype::U64),
-    (Dtype::Bf16, Dtype::F32),
-    (Dtype::F32, Dtype::F16),
-    (Dtype::F8E4M3, Dtype::F64),
-    (Dtype::I64, Dtype::I8),
-];
-
-fn pairs() -> impl Strategy<Value = (Dtype, Dtype)> {
-    prop::sample::select(PAIRS.to_vec())
-}
-
-fn tensors(ranks: Range<usize>, lens: Range<usize>, expand: f64) -> impl Strategy<Value = Tensor> {
-    let gap = prop_oneof![3 => Just(0_usize), 1 => 1..3_usize];
-    let dimension = (lens, gap, any::<bool>(), prop::bool::weighted(expand));
-    prop::collection::vec(dimension, ranks).prop_flat_map(|dimensions| {
-        let order = Just((0..dimensions.len()).collect::<Vec<_>>()).prop_shuffle();
-        order.prop_map(move |order| Tensor::new(&dimensions, &order))
-    })
 }
 
 /// A tensor with a range of its elements.

@@ -172,6 +172,10 @@ fn errors_of_requests_give_tensor_expected_and_found() {
             "tensor `h.3.w`: a cut leaves the shape [2, 3] of 24 bytes",
         ),
         (
+            Error::NoCast { tensor: name(), from: Dtype::F32, to: Dtype::C64 },
+            "tensor `h.3.w`: F32 cannot be cast to C64 in memory of that kind",
+        ),
+        (
             Error::RangeOutside { tensor: name(), start: 1, end: 9, byte_len: 8 },
             "tensor `h.3.w`: bytes 1..9 are outside its 8 bytes",
         ),

@@ -86,27 +86,38 @@ proptest! {
 }
 
 fn any_plan_options() -> impl Strategy<Value = PlanOptions> {
-    (1..600_u64, 0..64_u64, 1..9_usize).prop_map(|(chunk_bytes, max_gap, max_pieces)| PlanOptions {
-        chunk_bytes,
-        max_gap,
-        max_pieces,
-    })
+    (1..600_u64, 1..600_u64, 0..64_u64, 1..9_usize).prop_map(
+        |(chunk_bytes, element_chunk_bytes, max_gap, max_pieces)| PlanOptions {
+            chunk_bytes,
+            element_chunk_bytes,
+            max_gap,
+            max_pieces,
+        },
+    )
+}
+
+fn any_element_bytes() -> impl Strategy<Value = Option<u64>> {
+    select(&[None, Some(1), Some(2), Some(4), Some(8)][..])
 }
 
 fn any_wants() -> impl Strategy<Value = Vec<Want>> {
-    let want = (0..3_usize, 0..3000_u64, 0..700_u64)
-        .prop_map(|(shard, start, len)| Want { shard, range: start..start + len });
+    let want = (0..3_usize, 0..3000_u64, 0..90_u64, any_element_bytes()).prop_map(
+        |(shard, start, len, element_bytes)| {
+            let end = start + len * element_bytes.unwrap_or(8);
+            Want { shard, range: start..end, element_bytes }
+        },
+    );
     vec(want, 0..24)
 }
 
 /// Wants that do not overlap, in the order of their bytes.
 fn separate_wants() -> impl Strategy<Value = Vec<Want>> {
-    vec((0..80_u64, 1..300_u64), 0..24).prop_map(|gaps_and_lens| {
+    vec((0..80_u64, 1..40_u64, any_element_bytes()), 0..24).prop_map(|gaps_and_lens| {
         let mut end = 0;
-        let mut want = |(gap, len)| {
+        let mut want = |(gap, len, element_bytes): (_, _, Option<u64>)| {
             let start = end + gap;
-            end = start + len;
-            Want { shard: 0, range: start..end }
+            end = start + len * element_bytes.unwrap_or(8);
+            Want { shard: 0, range: start..end, element_bytes }
         };
         gaps_and_lens.into_iter().map(&mut want).collect()
     })
@@ -153,8 +164,19 @@ proptest! {
         for read in &plan.reads {
             prop_assert!((1..=options.max_pieces).contains(&read.pieces.len()));
             prop_assert!(read.pieces.iter().all(|piece| piece.len > 0));
-            let chunk = |offset| offset / options.chunk_bytes;
-            prop_assert_eq!(chunk(read.offset), chunk(read.offset + read.len() - 1));
+            let mut offset = read.offset;
+            for piece in &read.pieces {
+                if let Target::Want(position) = piece.target {
+                    let want = &wants[position];
+                    let element = want.element_bytes.unwrap_or(1);
+                    let chunk = |offset| offset / chunk_bytes(want, &options);
+                    prop_assert_eq!(chunk(offset), chunk(read.offset));
+                    prop_assert_eq!(chunk(offset), chunk(offset + piece.len - element));
+                    prop_assert_eq!((offset - want.range.start) % element, 0);
+                    prop_assert_eq!(piece.len % element, 0);
+                }
+                offset += piece.len;
+            }
             let gaps: Vec<bool> = read.pieces.iter().map(|p| p.target == Target::Gap).collect();
             prop_assert!(!gaps[0] && !gaps[gaps.len() - 1]);
             prop_assert!(!gaps.windows(2).any(|pair| pair == [true, true]));
@@ -170,7 +192,8 @@ proptest! {
         for pair in plan.reads.windows(2) {
             let end = pair[0].offset + pair[0].len();
             let far = pair[1].offset - end > options.max_gap;
-            let chunk = |offset| offset / options.chunk_bytes;
+            let Target::Want(position) = pair[1].pieces[0].target else { panic!("{pair:?}") };
+            let chunk = |offset| offset / chunk_bytes(&wants[position], &options);
             prop_assert!(far || chunk(pair[0].offset) != chunk(pair[1].offset), "{pair:?}");
         }
     }
@@ -180,12 +203,13 @@ proptest! {
     #![proptest_config(cases(1024))]
 
     #[test]
-    fn reads_in_blocks_stay_in_their_chunk_and_share_one_block_at_most(
-        wants in separate_wants(),
+    fn reads_of_bytes_in_blocks_stay_in_their_chunk_and_share_one_block_at_most(
+        mut wants in separate_wants(),
         options in any_plan_options(),
         block in select(&[1_u64, 8, 64, 512][..]),
         most in 1..5000_u64,
     ) {
+        wants.iter_mut().for_each(|want| want.element_bytes = None);
         let in_blocks = options.in_blocks(block, most);
         prop_assert_eq!(in_blocks.chunk_bytes % block, 0);
         prop_assert!(in_blocks.chunk_bytes <= most.max(block));
@@ -199,6 +223,13 @@ proptest! {
         for pair in plan.reads.windows(2) {
             prop_assert!(blocks(&pair[0]).1 <= blocks(&pair[1]).0 + 1, "{pair:?}");
         }
+    }
+}
+
+fn chunk_bytes(want: &Want, options: &PlanOptions) -> u64 {
+    match want.element_bytes {
+        None => options.chunk_bytes,
+        Some(_) => options.element_chunk_bytes,
     }
 }
 

@@ -97,7 +97,7 @@ fn jobs<'a>(wanted: &[Wanted], memory: &'a mut [Vec<u8>]) -> Vec<Job<'a>> {
     let job = |(wanted, memory): (&Wanted, &'a mut Vec<u8>)| Job {
         tensor: wanted.tensor,
         start: wanted.start as u64,
-        dest: Dest::from_slice(memory),
+        dest: Dest::from_slice(memory).into(),
     };
     wanted.iter().zip(memory).map(job).collect()
 }
@@ -106,8 +106,8 @@ fn every_way() -> impl Iterator<Item = ReadOptions> {
     let plans = [
         PlanOptions::default(),
         PlanOptions { max_pieces: usize::MAX, ..PlanOptions::default() },
-        PlanOptions { chunk_bytes: 4096, max_gap: 0, max_pieces: 2 },
-        PlanOptions { chunk_bytes: 1000, max_gap: 8, max_pieces: 3 },
+        PlanOptions { chunk_bytes: 4096, max_gap: 0, max_pieces: 2, ..PlanOptions::default() },
+        PlanOptions { chunk_bytes: 1000, max_gap: 8, max_pieces: 3, ..PlanOptions::default() },
     ];
     let ways = EVERY_IO.into_iter().flat_map(|io| [0, 1, 3].map(|threads| (io, threads)));
     ways.flat_map(move |(io, threads)| {

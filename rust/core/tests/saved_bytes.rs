@@ -129,7 +129,7 @@ impl Tensor {
         cuts.sort_unstable();
         let part = |range: &[usize]| {
             let source = Source::from_slice(&self.bytes[range[0]..range[1]]);
-            Part { file, tensor, start: range[0] as u64, source }
+            Part { file, tensor, start: range[0] as u64, source: source.into() }
         };
         cuts.windows(2).map(part).collect()
     }
@@ -157,7 +157,7 @@ fn read(checkpoint: &Checkpoint) -> BTreeMap<String, Vec<u8>> {
     };
     let mut memory: Vec<_> = checkpoint.tensors().iter().map(place).collect();
     let dests = memory.iter_mut().map(|(_, bytes)| Dest::from_slice(bytes)).enumerate();
-    let jobs = dests.map(|(tensor, dest)| Job { tensor, start: 0, dest }).collect();
+    let jobs = dests.map(|(tensor, dest)| Job { tensor, start: 0, dest: dest.into() }).collect();
     checkpoint.read_into(jobs, &ReadOptions::default(), &Control::default()).unwrap();
     memory.into_iter().collect()
 }

@@ -30,7 +30,7 @@ const EVERY_SAVE: [Begin; 2] = [
 ];
 
 fn part(tensor: usize, start: u64, bytes: &[u8]) -> Part<'_> {
-    Part { file: 0, tensor, start, source: Source::from_slice(bytes) }
+    Part { file: 0, tensor, start, source: Source::from_slice(bytes).into() }
 }
 
 fn write(save: &Save, parts: Vec<Part<'_>>) -> Result<()> {

@@ -3,11 +3,11 @@
 //! Memory comes in as a DLPack capsule (what torch tensors give, without the side effect that
 //! `Tensor.numpy()` has of making a storage non-resizable) or through the buffer protocol (numpy
 //! arrays, bytearrays). Both say where they are, how large, and how laid out, so the engine never
-//! takes a bare address on trust.
+//! takes a bare address on trust. Only tensors may be strided.
 
 #![allow(unsafe_code)]
 
-use crate::errors::destination_error;
+use crate::errors::{destination_error, layout_error};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
 use pyo3::ffi;
@@ -15,12 +15,25 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_int, c_void};
 use std::slice;
+use windlass_core::convert::{Layout, StridedDest, StridedSource};
 use windlass_core::{Dest, Mapping, Source};
 
-/// Writable, C-contiguous memory of the host, kept alive as long as this value.
-pub(crate) struct WriteBuf {
+/// Writable memory of the host, kept alive as long as this value.
+pub(crate) struct WriteBuf(Memory);
+
+/// Readable memory of the host, kept alive as long as this value.
+pub(crate) struct ReadBuf(Memory);
+
+/// Memory as its exporter describes it.
+struct Memory {
+    /// The first element.
     start: *mut u8,
-    len: usize,
+    /// Size of an element in bytes.
+    element_bytes: usize,
+    /// Number of elements.
+    count: usize,
+    /// How they lie there; `None` when they are C-contiguous.
+    layout: Option<Layout>,
     _owner: Owner,
 }
 
@@ -35,44 +48,22 @@ impl WriteBuf {
     ///
     /// The caller (Python) owes what `read(2)` is owed: until the read is over, nobody else uses
     /// the memory, and nobody resizes the tensor's storage.
-    pub(crate) fn dest(&mut self) -> Dest<'_> {
+    pub(crate) fn dest(&mut self) -> PyResult<Dest<'_>> {
+        let len = self.0.contiguous_bytes()?;
         // SAFETY: `start..start + len` was described as one writable allocation by its exporter,
-        // which `_owner` keeps alive; `&mut self` makes this the only `Dest` made of this value,
+        // which `_owner` keeps alive; `&mut self` makes this the only handle made of this value,
         // and `Checkpoint::jobs` refuses two values over the same memory before any is written.
-        unsafe { Dest::from_raw(self.start, self.len) }
+        Ok(unsafe { Dest::from_raw(self.0.start, len) })
     }
 
-    fn from_capsule(capsule: &Bound<'_, PyCapsule>) -> PyResult<Self> {
-        let (start, len) = capsule_memory(capsule)?;
-        Ok(Self { start, len, _owner: Owner::Capsule(capsule.clone().unbind()) })
+    /// The elements, for as long as this value is borrowed; the caller owes what `dest` asks for.
+    pub(crate) fn elements(&mut self) -> PyResult<StridedDest<'_>> {
+        let layout = self.0.layout()?;
+        // SAFETY: as for `dest`; the exporter describes all elements of the layout as lying in one
+        // writable allocation.
+        let dest = unsafe { StridedDest::from_raw(self.0.start, layout) };
+        dest.ok_or_else(|| destination_error("several elements of a destination may be one"))
     }
-
-    fn from_buffer(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyBuffer::<u8>::get(object)?;
-        if buffer.readonly() || !buffer.is_c_contiguous() {
-            return Err(destination_error("a destination must be writable and C-contiguous"));
-        }
-        let (start, len) = (buffer.buf_ptr().cast(), buffer.len_bytes());
-        Ok(Self { start, len, _owner: Owner::Buffer(buffer) })
-    }
-}
-
-impl<'a, 'py> FromPyObject<'a, 'py> for WriteBuf {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match object.cast::<PyCapsule>() {
-            Ok(capsule) => Self::from_capsule(&capsule),
-            Err(_) => Self::from_buffer(&object),
-        }
-    }
-}
-
-/// Readable, C-contiguous memory of the host, kept alive as long as this value.
-pub(crate) struct ReadBuf {
-    start: *const u8,
-    len: usize,
-    _owner: Owner,
 }
 
 impl ReadBuf {
@@ -80,24 +71,34 @@ impl ReadBuf {
     ///
     /// The caller (Python) owes what `write(2)` is owed: until the write is over, nobody resizes
     /// the tensor's storage.
-    pub(crate) fn source(&self) -> Source<'_> {
+    pub(crate) fn source(&self) -> PyResult<Source<'_>> {
+        let len = self.0.contiguous_bytes()?;
         // SAFETY: `start..start + len` was described as one readable allocation by its exporter,
         // which `_owner` keeps alive.
-        unsafe { Source::from_raw(self.start, self.len) }
+        Ok(unsafe { Source::from_raw(self.0.start, len) })
     }
 
-    fn from_capsule(capsule: &Bound<'_, PyCapsule>) -> PyResult<Self> {
-        let (start, len) = capsule_memory(capsule)?;
-        Ok(Self { start, len, _owner: Owner::Capsule(capsule.clone().unbind()) })
+    /// The elements, for as long as this value is borrowed; the caller owes what `source` asks for.
+    pub(crate) fn elements(&self) -> PyResult<StridedSource<'_>> {
+        let layout = self.0.layout()?;
+        // SAFETY: as for `source`; the exporter describes all elements of the layout as lying in
+        // one readable allocation.
+        Ok(unsafe { StridedSource::from_raw(self.0.start, layout) })
     }
+}
 
-    fn from_buffer(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let buffer = PyBuffer::<u8>::get(object)?;
-        if !buffer.is_c_contiguous() {
-            return Err(destination_error("a source must be C-contiguous"));
+impl<'a, 'py> FromPyObject<'a, 'py> for WriteBuf {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(capsule) = object.cast::<PyCapsule>() {
+            return Memory::of_capsule(&capsule).map(Self);
         }
-        let (start, len) = (buffer.buf_ptr().cast_const().cast(), buffer.len_bytes());
-        Ok(Self { start, len, _owner: Owner::Buffer(buffer) })
+        let buffer = PyBuffer::get(&object)?;
+        if buffer.readonly() || !buffer.is_c_contiguous() {
+            return Err(destination_error("a destination must be writable and C-contiguous"));
+        }
+        Ok(Self(Memory::of_buffer(buffer)))
     }
 }
 
@@ -105,20 +106,48 @@ impl<'a, 'py> FromPyObject<'a, 'py> for ReadBuf {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match object.cast::<PyCapsule>() {
-            Ok(capsule) => Self::from_capsule(&capsule),
-            Err(_) => Self::from_buffer(&object),
+        if let Ok(capsule) = object.cast::<PyCapsule>() {
+            return Memory::of_capsule(&capsule).map(Self);
         }
+        let buffer = PyBuffer::get(&object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(destination_error("a source must be C-contiguous"));
+        }
+        Ok(Self(Memory::of_buffer(buffer)))
     }
 }
 
-/// Start and length in bytes of what a DLPack capsule describes.
-fn capsule_memory(capsule: &Bound<'_, PyCapsule>) -> PyResult<(*mut u8, usize)> {
-    let tensor = capsule.pointer_checked(Some(DLPACK_NAME))?.cast::<DlTensor>();
-    // SAFETY: the DLPack protocol: an unconsumed capsule of this name points to a
-    // `DLManagedTensor`, which begins with a `DLTensor` and lives as long as the capsule.
-    let tensor = unsafe { tensor.as_ref() };
-    tensor.memory()
+impl Memory {
+    fn of_capsule(capsule: &Bound<'_, PyCapsule>) -> PyResult<Self> {
+        let tensor = capsule.pointer_checked(Some(DLPACK_NAME))?.cast::<DlTensor>();
+        // SAFETY: the DLPack protocol: an unconsumed capsule of this name points to a
+        // `DLManagedTensor`, which begins with a `DLTensor` and lives as long as the capsule.
+        let tensor = unsafe { tensor.as_ref() };
+        tensor.memory(Owner::Capsule(capsule.clone().unbind()))
+    }
+
+    /// The memory of a C-contiguous buffer.
+    fn of_buffer(buffer: PyBuffer<u8>) -> Self {
+        Self {
+            start: buffer.buf_ptr().cast(),
+            element_bytes: 1,
+            count: buffer.len_bytes(),
+            layout: None,
+            _owner: Owner::Buffer(buffer),
+        }
+    }
+
+    fn contiguous_bytes(&self) -> PyResult<usize> {
+        if self.layout.is_some() {
+            return Err(destination_error("expected C-contiguous memory"));
+        }
+        Ok(self.count * self.element_bytes)
+    }
+
+    fn layout(&self) -> PyResult<Layout> {
+        let contiguous = || Layout::new(self.element_bytes, &[self.count], &[1]);
+        self.layout.clone().map_or_else(contiguous, Ok).map_err(|error| layout_error(&error))
+    }
 }
 
 /// Name of an unconsumed DLPack capsule.
@@ -143,18 +172,21 @@ struct DlTensor {
 }
 
 impl DlTensor {
-    /// Start and length in bytes, if the tensor is C-contiguous memory of the host.
-    fn memory(&self) -> PyResult<(*mut u8, usize)> {
+    /// The memory, if it is the host's.
+    fn memory(&self, owner: Owner) -> PyResult<Memory> {
         if !HOST_DEVICES.contains(&self.device_type) {
             return Err(destination_error("expected memory of the host"));
         }
         let shape = self.dimensions(self.shape);
-        if !self.strides.is_null() && !is_c_contiguous(shape, self.dimensions(self.strides)) {
-            return Err(destination_error("expected C-contiguous memory"));
-        }
-        let len = self.byte_len(shape).ok_or_else(|| destination_error("the size overflows"))?;
-        let offset = usize::try_from(self.byte_offset)?;
-        Ok((self.data.cast::<u8>().wrapping_add(offset), len))
+        let overflow = || destination_error("the size overflows");
+        let count = count(shape).ok_or_else(overflow)?;
+        let element_bytes = self.element_bytes()?;
+        count.checked_mul(element_bytes).ok_or_else(overflow)?;
+        let strides = (!self.strides.is_null()).then(|| self.dimensions(self.strides));
+        let strides = strides.filter(|strides| !is_c_contiguous(shape, strides));
+        let layout = strides.map(|strides| layout(element_bytes, shape, strides)).transpose()?;
+        let start = self.data.cast::<u8>().wrapping_add(usize::try_from(self.byte_offset)?);
+        Ok(Memory { start, element_bytes, count, layout, _owner: owner })
     }
 
     fn dimensions(&self, array: *const i64) -> &[i64] {
@@ -166,12 +198,26 @@ impl DlTensor {
         }
     }
 
-    fn byte_len(&self, shape: &[i64]) -> Option<usize> {
+    fn element_bytes(&self) -> PyResult<usize> {
         let bits = usize::from(self.type_bits) * usize::from(self.type_lanes);
-        let mut lengths = shape.iter().map(|&length| usize::try_from(length).ok());
-        let elements = lengths.try_fold(1_usize, |product, length| product.checked_mul(length?))?;
-        Some(elements.checked_mul(bits)?.div_ceil(8))
+        if !bits.is_multiple_of(8) {
+            return Err(destination_error("expected elements of whole bytes"));
+        }
+        Ok(bits / 8)
     }
+}
+
+fn count(shape: &[i64]) -> Option<usize> {
+    let mut lengths = shape.iter().map(|&length| usize::try_from(length).ok());
+    lengths.try_fold(1_usize, |product, length| product.checked_mul(length?))
+}
+
+/// How elements lie that are not contiguous.
+fn layout(element_bytes: usize, shape: &[i64], strides: &[i64]) -> PyResult<Layout> {
+    let shape: Vec<usize> = shape.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>()?;
+    let strides: Vec<isize> =
+        strides.iter().map(|&n| isize::try_from(n)).collect::<Result<_, _>>()?;
+    Layout::new(element_bytes, &shape, &strides).map_err(|error| layout_error(&error))
 }
 
 fn is_c_contiguous(shape: &[i64], strides: &[i64]) -> bool {

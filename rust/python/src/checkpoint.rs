@@ -2,6 +2,7 @@
 
 use crate::buffer::{PyMapping, WriteBuf};
 use crate::detach::{detached, interruptible};
+use crate::dtypes::parse;
 use crate::errors::to_python;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -10,7 +11,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::{Path, PathBuf};
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, Located,
+    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, JobDest, Located,
     ReadOptions, ReadStats, Strictness, Way, header,
 };
 
@@ -112,7 +113,9 @@ impl PyCheckpoint {
         interruptible(py, progress.as_ref(), work)
     }
 
-    #[pyo3(signature = (names, destinations, starts=None, *, threads, io, cache="keep", progress=None))]
+    #[pyo3(signature = (
+        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", progress=None
+    ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
         &self,
@@ -120,6 +123,7 @@ impl PyCheckpoint {
         names: Vec<PyBackedStr>,
         mut destinations: Vec<WriteBuf>,
         starts: Option<Vec<u64>>,
+        dtypes: Option<Vec<Option<PyBackedStr>>>,
         threads: usize,
         io: &str,
         cache: &str,
@@ -127,8 +131,17 @@ impl PyCheckpoint {
     ) -> PyResult<Bound<'py, PyDict>> {
         let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
         let options = ReadOptions { threads, io, cache, ..ReadOptions::default() };
-        let dests = destinations.iter_mut().map(WriteBuf::dest).collect();
-        let jobs = self.0.jobs(&names, dests, starts.as_deref());
+        let dtypes = dtypes.unwrap_or_else(|| names.iter().map(|_| None).collect());
+        let starts = starts.as_deref();
+        if [destinations.len(), dtypes.len()] != [names.len(); 2] {
+            let (names, dests, starts) = (names.len(), destinations.len(), starts.map(<[_]>::len));
+            return Err(to_python(py, &Error::UnequalLists { names, dests, starts }));
+        }
+        let dests = names.iter().zip(&mut destinations).zip(&dtypes);
+        let dests = dests
+            .map(|((name, memory), dtype)| self.job_dest(py, name, memory, dtype.as_deref()))
+            .collect::<PyResult<Vec<_>>>()?;
+        let jobs = self.0.jobs(&names, dests, starts);
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
         self.carry_out(py, jobs, &options, progress.as_ref())
     }
@@ -154,20 +167,36 @@ impl PyCheckpoint {
         let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
         let options = ReadOptions { threads, io, cache, plan };
         let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
-        let parts: Result<_, Error> = parts
+        let parts = parts
             .map(|((name, shape), (cuts, memory))| {
                 let cut = |(first, count, step)| Cut { first, count, step };
                 let cuts = cuts.into_iter().map(cut).collect();
-                Ok(CutJob { tensor: self.0.position(name)?, shape, cuts, dest: memory.dest() })
+                let tensor = self.0.position(name).map_err(|error| to_python(py, &error))?;
+                Ok(CutJob { tensor, shape, cuts, dest: memory.dest()? })
             })
-            .collect();
-        let jobs = parts.and_then(|parts| self.0.cut_jobs(parts));
-        let jobs = jobs.map_err(|error| to_python(py, &error))?;
+            .collect::<PyResult<_>>()?;
+        let jobs = self.0.cut_jobs(parts).map_err(|error| to_python(py, &error))?;
         self.carry_out(py, jobs, &options, progress.as_ref())
     }
 }
 
 impl PyCheckpoint {
+    fn job_dest<'a>(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        memory: &'a mut WriteBuf,
+        dtype: Option<&str>,
+    ) -> PyResult<JobDest<'a>> {
+        match dtype {
+            None => memory.dest().map(JobDest::from),
+            Some(dtype) => {
+                let elements = self.0.elements(name, memory.elements()?, parse(dtype)?);
+                elements.map_err(|error| to_python(py, &error))
+            }
+        }
+    }
+
     fn carry_out<'py>(
         &self,
         py: Python<'py>,

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::io;
 use std::path::Path;
+use windlass_core::convert::LayoutError;
 use windlass_core::{Error, FormatError, IndexError};
 
 mod python {
@@ -56,6 +57,11 @@ pub(crate) fn destination_error(message: &'static str) -> PyErr {
     python::DestinationError::new_err(message)
 }
 
+/// Memory whose description does not fit together.
+pub(crate) fn layout_error(error: &LayoutError) -> PyErr {
+    python::DestinationError::new_err(error.to_string())
+}
+
 fn class(error: &Error) -> PyErr {
     let message = error.to_string();
     match error {
@@ -73,6 +79,7 @@ fn class(error: &Error) -> PyErr {
         Error::DestinationSize { .. }
         | Error::RangeOutside { .. }
         | Error::CutOutside { .. }
+        | Error::NoCast { .. }
         | Error::UnequalLists { .. }
         | Error::DestinationsOverlap { .. } => python::DestinationError::new_err(message),
         Error::Save { source, .. } => save_class(source, message),

@@ -23,6 +23,8 @@ mod _rust {
     #[pymodule_export]
     use super::checkpoint::{PyCheckpoint, available_memory, parse_header, read_index};
     #[pymodule_export]
+    use super::dtypes::can_cast;
+    #[pymodule_export]
     use super::overlap::resolve_overlaps;
     #[pymodule_export]
     use super::save::{PySave, encode_header, recover};

@@ -2,6 +2,7 @@
 
 use crate::buffer::ReadBuf;
 use crate::detach::{detached, interruptible};
+use crate::dtypes::parse;
 use crate::errors::{new_file_error, to_python};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -12,10 +13,10 @@ use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use windlass_core::save::{
-    Contents, IndexTexts, NewFile, Outcome, Part, RealDisk, Save, SaveOptions,
+    Contents, IndexTexts, NewFile, Outcome, Part, PartSource, RealDisk, Save, SaveOptions,
     recover as recover_folder,
 };
-use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTensor};
+use windlass_core::{Control, Dtype, Family, FormatError, Header, NewTensor};
 
 /// `(name, dtype, shape)`.
 type PyNewTensor = (String, PyBackedStr, Vec<u64>);
@@ -72,7 +73,7 @@ impl PySave {
         self.with(|save| Ok(save.work_name()))
     }
 
-    #[pyo3(signature = (files, names, sources, starts=None, *, threads, progress=None))]
+    #[pyo3(signature = (files, names, sources, starts=None, dtypes=None, *, threads, progress=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn write(
         &self,
@@ -81,22 +82,23 @@ impl PySave {
         names: Vec<PyBackedStr>,
         sources: Vec<ReadBuf>,
         starts: Option<Vec<u64>>,
+        dtypes: Option<Vec<Option<PyBackedStr>>>,
         threads: usize,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let starts = starts.unwrap_or_else(|| vec![0; names.len()]);
-        if [files.len(), sources.len(), starts.len()] != [names.len(); 3] {
+        let dtypes = dtypes.unwrap_or_else(|| names.iter().map(|_| None).collect());
+        if [files.len(), sources.len(), starts.len(), dtypes.len()] != [names.len(); 4] {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
-        let source = sources.iter().map(ReadBuf::source);
         self.with(|save| {
-            let entries = files.iter().zip(&names).zip(source.zip(&starts));
-            let part = |((&file, name), (source, &start)): ((&_, &PyBackedStr), (_, &_))| {
-                let tensor = save.position(file, name)?;
-                Ok(Part { file, tensor, start, source })
-            };
-            let parts = entries.map(part).collect::<Result<_, Error>>();
-            let parts = parts.map_err(|error| to_python(py, &error))?;
+            let mut parts = Vec::with_capacity(names.len());
+            for (i, (&file, name)) in files.iter().zip(&names).enumerate() {
+                let found = save.position(file, name);
+                let tensor = found.map_err(|error| to_python(py, &error))?;
+                let source = part_source(py, save, file, name, &sources[i], dtypes[i].as_deref())?;
+                parts.push(Part { file, tensor, start: starts[i], source });
+            }
             let write = |control: &Control| save.write(parts, threads, control);
             interruptible(py, progress.as_ref(), write)
         })
@@ -125,6 +127,23 @@ impl PySave {
     fn with<T>(&self, use_save: impl FnOnce(&Save) -> PyResult<T>) -> PyResult<T> {
         let save = self.0.read().unwrap_or_else(PoisonError::into_inner);
         use_save(save.as_ref().ok_or_else(over)?)
+    }
+}
+
+fn part_source<'a>(
+    py: Python<'_>,
+    save: &Save,
+    file: usize,
+    name: &str,
+    memory: &'a ReadBuf,
+    dtype: Option<&str>,
+) -> PyResult<PartSource<'a>> {
+    match dtype {
+        None => memory.source().map(PartSource::from),
+        Some(dtype) => {
+            let elements = save.elements(file, name, memory.elements()?, parse(dtype)?);
+            elements.map_err(|error| to_python(py, &error))
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl Checkpoint {
         // Sorted by address: the order of the elements, as the steps of a cut shrink from
         // dimension to dimension.
         for start in footprint.starts() {
-            jobs.push(Job { tensor, start, dest: dest.split_off_front(run_len) });
+            jobs.push(Job { tensor, start, dest: dest.split_off_front(run_len).into() });
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn shares_count_what_is_wanted_and_not_what_lies_between() {
-        let want = |shard, range| Want { shard, range };
+        let want = |shard, range| Want { shard, range, element_bytes: None };
         let wants = [want(0, 8..12), want(2, 0..5), want(2, 9..10), want(2, 9000..9010)];
         let portions = portions(&plan_reads(&wants, &PlanOptions::default()));
         let facts = |portion: &Portion| {

@@ -2,8 +2,8 @@
 //!
 //! 1. [`Save::file`] or [`Save::folder`] checks everything that can be checked, and makes the
 //!    staged files with their final size;
-//! 2. [`Save::write`] brings the tensors' bytes, straight from the caller's memory, on several
-//!    threads, as often as needed;
+//! 2. [`Save::write`] brings the tensors' bytes, straight from the caller's memory or gathered and
+//!    cast, on several threads, as often as needed;
 //! 3. [`Save::commit`] writes the headers and renames (`steps.rs` says in which order).
 //!
 //! A [`Save`] that is dropped before its commit leaves nothing behind. What a crash leaves is
@@ -16,6 +16,7 @@ mod file;
 mod folder;
 mod journal;
 mod lock;
+mod part;
 mod recover;
 mod staged;
 mod stamp;
@@ -25,9 +26,10 @@ mod write;
 pub use disk::{Disk, RealDisk};
 pub use family::Family;
 pub use lock::LOCK_FILE;
+pub use part::{ElementsSource, Part, PartSource};
 pub use recover::{Outcome, Recovered, recover};
 pub use staged::{CHECKSUM_KEY, Contents, NewFile};
-pub use write::{DEFAULT_THREADS, Part};
+pub use write::DEFAULT_THREADS;
 
 use crate::error::{Error, Result};
 use crate::read::Control;

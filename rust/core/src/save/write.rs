@@ -1,37 +1,29 @@
 //! Memory → staged files: parts are merged, cut to chunks, and written by several threads.
 
 use super::disk::{Disk, write_all};
+use super::part::{Part, PartSource, bytes_of};
 use super::staged::Staged;
 use crate::error::{Error, Result};
 use crate::read::Control;
 use crate::read::pool;
 use crate::sys::file::MAX_BUFFERS;
-use crate::sys::source::Source;
 
 /// Bytes of one write.
 const CHUNK_BYTES: usize = 8 << 20;
 
+/// Bytes that a thread gathers, at most, before it writes them.
+const GATHER_BYTES: usize = 2 << 20;
+
 /// Threads for writing when the caller names no number.
 pub const DEFAULT_THREADS: usize = 4;
-
-/// Part of a tensor, and where its bytes are.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// Position of the file among those of the save.
-    pub file: usize,
-    /// Position of the tensor in the file's header.
-    pub tensor: usize,
-    /// First byte within the tensor.
-    pub start: u64,
-    /// The bytes.
-    pub source: Source<'a>,
-}
 
 /// One write.
 struct Task<'a> {
     file: usize,
     offset: u64,
     len: usize,
+    /// Bytes that have to be gathered first.
+    gathered_len: usize,
     parts: Vec<Part<'a>>,
 }
 
@@ -58,8 +50,10 @@ impl Writing<'_> {
             self.check(part)?;
         }
         let threads = if threads == 0 { DEFAULT_THREADS } else { threads };
-        let work = |(): &mut (), task: Task<'_>, control: &Control| self.write(&task, control);
-        pool::run(threads, pool::singly(self.tasks(parts)), control, || (), work)
+        let work = |scratch: &mut Vec<u8>, task: Task<'_>, control: &Control| {
+            self.write(&task, scratch, control)
+        };
+        pool::run(threads, pool::singly(self.tasks(parts)), control, Vec::new, work)
     }
 
     fn check(&self, part: &Part<'_>) -> Result<()> {
@@ -110,35 +104,30 @@ impl Writing<'_> {
         for mut part in parts {
             while !part.source.is_empty() {
                 let offset = self.offset(&part);
-                let room = match tasks.last() {
-                    Some(last) if last.offset + last.len as u64 == offset && last.has_room() => {
-                        CHUNK_BYTES - last.len
-                    }
-                    _ => {
-                        tasks.push(Task { file: part.file, offset, len: 0, parts: Vec::new() });
-                        CHUNK_BYTES
-                    }
+                let is_next = |last: &Task<'_>| {
+                    last.offset + last.len as u64 == offset && last.room(&part.source) > 0
                 };
-                let source = part.source.split_off_front(room.min(part.source.len()));
-                if let Some(task) = tasks.last_mut() {
-                    task.len += source.len();
-                    task.parts.push(Part { source, ..part });
+                if !tasks.last().is_some_and(is_next) {
+                    tasks.push(Task::new(part.file, offset));
                 }
-                part.start += source.len() as u64;
+                if let Some(task) = tasks.last_mut() {
+                    task.take(&mut part);
+                }
             }
         }
         tasks
     }
 
-    fn write(&self, task: &Task<'_>, control: &Control) -> Result<()> {
+    fn write(&self, task: &Task<'_>, scratch: &mut Vec<u8>, control: &Control) -> Result<()> {
         let staged = &self.files[task.file];
-        let sources = task.parts.iter().map(|part| part.source).collect();
+        scratch.resize(task.gathered_len.max(scratch.len()), 0);
+        let sources = bytes_of(&task.parts, scratch);
         let file = staged.file().map_err(|error| self.failed(task, "opening", error))?;
-        write_all(self.disk, &file, task.offset, sources)
+        write_all(self.disk, &file, task.offset, sources.clone())
             .map_err(|error| self.failed(task, "writing", error))?;
         staged.note_range(task.offset, task.len as u64);
-        for part in &task.parts {
-            staged.note_part(part.tensor, part.start, &part.source);
+        for (part, source) in task.parts.iter().zip(&sources) {
+            staged.note_part(part.tensor, part.start, source);
         }
         if self.durable {
             self.disk
@@ -155,8 +144,33 @@ impl Writing<'_> {
     }
 }
 
-impl Task<'_> {
-    fn has_room(&self) -> bool {
-        self.len < CHUNK_BYTES && self.parts.len() < MAX_BUFFERS
+impl<'a> Task<'a> {
+    fn new(file: usize, offset: u64) -> Self {
+        Self { file, offset, len: 0, gathered_len: 0, parts: Vec::new() }
+    }
+
+    /// How many bytes of a source can be added.
+    fn room(&self, source: &PartSource<'_>) -> usize {
+        if self.parts.len() == MAX_BUFFERS {
+            return 0;
+        }
+        let left = CHUNK_BYTES - self.len;
+        match source {
+            PartSource::Bytes(_) => left,
+            PartSource::Elements(_) => {
+                let left = left.min(GATHER_BYTES - self.gathered_len);
+                left / source.unit() * source.unit()
+            }
+        }
+    }
+
+    /// Takes as much of the front of a part as there is room for.
+    fn take(&mut self, part: &mut Part<'a>) {
+        let len = self.room(&part.source).min(part.source.len());
+        let source = part.source.split_off_front(len);
+        self.len += len;
+        self.gathered_len += source.gathered_len();
+        self.parts.push(Part { source, ..*part });
+        part.start += len as u64;
     }
 }

@@ -215,6 +215,17 @@ impl<'a> StridedDest<'a> {
         self.range.clone()
     }
 
+    /// First address and end of the memory that the tensor reaches over, for telling destinations
+    /// apart.
+    pub(crate) fn span(&self) -> (usize, usize) {
+        if self.layout.is_empty() {
+            return (0, 0);
+        }
+        let bytes = self.layout.element_bytes().cast_signed();
+        let at = |elements: isize| self.first.addr().wrapping_add_signed(elements * bytes);
+        (at(self.layout.reach().start), at(self.layout.reach().end))
+    }
+
     /// Splits off the first `count` elements.
     ///
     /// # Panics

@@ -6,6 +6,7 @@ pub(crate) mod faulty_disk;
 pub(crate) mod saving;
 pub(crate) mod scenes;
 pub(crate) mod seen;
+pub(crate) mod strided;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -71,5 +72,6 @@ pub(crate) fn naive_read(path: &Path) -> BTreeMap<String, Vec<u8>> {
         serde_json::from_value(entry["data_offsets"][i].clone()).unwrap()
     };
     let slice = |entry: &Value| data[offset(entry, 0)..offset(entry, 1)].to_vec();
-    header.iter().map(|(name, entry)| (name.clone(), slice(entry))).collect()
+    let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+    tensors.map(|(name, entry)| (name.clone(), slice(entry))).collect()
 }

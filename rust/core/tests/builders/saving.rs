@@ -44,7 +44,7 @@ pub(crate) fn save(folder: &Path, count: usize, value: u8, options: SaveOptions)
     let part = |(i, name): (usize, &&str)| {
         let file = i % count;
         let tensor = save.position(file, name).unwrap();
-        Part { file, tensor, start: 0, source: Source::from_slice(&bytes) }
+        Part { file, tensor, start: 0, source: Source::from_slice(&bytes).into() }
     };
     save.write(NAMES.iter().enumerate().map(part).collect(), 1, &control)?;
     let work = save.work_name().unwrap();
@@ -76,7 +76,8 @@ pub(crate) fn save_file(path: &Path, value: u8, options: SaveOptions) -> Result<
     let tensors = NAMES.iter().map(|name| new_tensor(name, TENSOR_LEN as u64)).collect();
     let save = Save::file(path, new_file("", tensors), options)?;
     let bytes = [value; TENSOR_LEN];
-    let part = |tensor| Part { file: 0, tensor, start: 0, source: Source::from_slice(&bytes) };
+    let part =
+        |tensor| Part { file: 0, tensor, start: 0, source: Source::from_slice(&bytes).into() };
     save.write((0..NAMES.len()).map(part).collect(), 1, &Control::default())?;
     save.commit(&IndexTexts::default(), &Control::default())
 }
