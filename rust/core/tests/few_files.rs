@@ -15,7 +15,7 @@ const TENSOR_LEN: usize = 100_000;
 
 fn read(checkpoint: &Checkpoint, io: Io, cache: Cache) -> Result<Vec<Vec<u8>>, Error> {
     let mut memory = vec![vec![0; TENSOR_LEN]; SHARDS];
-    let job = |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory) };
+    let job = |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory).into() };
     let jobs = memory.iter_mut().map(Vec::as_mut_slice).enumerate().map(job).collect();
     let options = ReadOptions { io, cache, ..ReadOptions::default() };
     checkpoint.read_into(jobs, &options, &Control::default())?;

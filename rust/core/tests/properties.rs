@@ -209,7 +209,9 @@ proptest! {
         block in select(&[1_u64, 8, 64, 512][..]),
         most in 1..5000_u64,
     ) {
-        wants.iter_mut().for_each(|want| want.element_bytes = None);
+        for want in &mut wants {
+            want.element_bytes = None;
+        }
         let in_blocks = options.in_blocks(block, most);
         prop_assert_eq!(in_blocks.chunk_bytes % block, 0);
         prop_assert!(in_blocks.chunk_bytes <= most.max(block));

@@ -71,7 +71,8 @@ impl Fixture {
         };
         let count = self.checkpoint.tensors().len();
         let mut memory: Vec<Vec<u8>> = (0..count).map(|tensor| vec![0; len(tensor)]).collect();
-        let job = |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory) };
+        let job =
+            |(tensor, memory)| Job { tensor, start: 0, dest: Dest::from_slice(memory).into() };
         let jobs = memory.iter_mut().map(Vec::as_mut_slice).enumerate().map(job).collect();
         let stats = self.checkpoint.read_into(jobs, options, &Control::default()).unwrap();
         for ((name, tensor), bytes) in self.checkpoint.tensors().iter().zip(&memory) {
