@@ -132,7 +132,7 @@ proptest! {
         let jobs = opened.jobs(&names, dests.map(dest).collect(), None).unwrap();
         let control = Control::default();
         let stats =
-            opened.read_into(jobs, &ReadOptions { threads, io, plan }, &control).unwrap();
+            opened.read_into(jobs, &ReadOptions { threads, io, plan, ..ReadOptions::default() }, &control).unwrap();
         prop_assert_eq!(memory, expected);
         let bytes = cases.iter().map(Case::file_len).sum::<usize>() as u64;
         prop_assert_eq!((stats.bytes, control.bytes()), (bytes, bytes));
