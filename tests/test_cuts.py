@@ -14,6 +14,7 @@ from builders.sharded import write_model
 from hypothesis import given
 from hypothesis import strategies as st
 from windlass import _rust
+from windlass.cuts import cut
 from windlass.errors import DestinationError, InvalidSlice, TensorNotFound
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _edges(length: int) -> st.SearchStrategy[int | None]:
 
 
 def _key(length: int) -> st.SearchStrategy[int | slice]:
-    steps = st.none() | st.integers(1, 4)
+    steps = st.none() | st.integers(1, 4) | st.integers(17, 20)
     slices = st.builds(slice, _edges(length), _edges(length), steps)
     return slices if length == 0 else slices | st.integers(-length, length - 1)
 
@@ -116,6 +117,7 @@ def test_packed_elements_are_cut_in_memory(tmp_path: Path) -> None:
 def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
     """Columns that are far apart are read one by one, near ones together with what is between."""
     state = {"far": torch.zeros(3, 1 << 17, dtype=torch.uint8), "near": torch.zeros(100, 100)}
+    state["long"] = torch.zeros(1 << 19, dtype=torch.uint8)
     table = _rust.Checkpoint.open_index(
         str(write_model(tmp_path, state) / "model.safetensors.index.json"), strict_format=False
     )
@@ -129,6 +131,8 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
 
     assert count("far", [(0, 3, 1), (5, 10, 1)], 30) == 3
     assert count("near", [(0, 100, 1), (5, 10, 1)], 4000) == 1
+    assert cut("long", (1 << 19,), slice(3, None, 1 << 17)).cuts == [(3, 4, 1 << 17)]
+    assert count("long", [(3, 4, 1 << 17)], 4) == 4
 
 
 @pytest.mark.parametrize("cuts", [[(0, 3, 1)], [(0, 4, 1), (3, 3, 1)], [(0, 2, 4), (0, 5, 1)]])

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import queue
 import subprocess
 import sys
 import threading
+import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +22,7 @@ from builders.files import info, write_header
 from builders.sharded import write_dealt, write_model
 from hypothesis import given
 from hypothesis import strategies as st
+from windlass import _rust
 from windlass.errors import BudgetExceeded, FileChanged, TensorNotFound
 
 if TYPE_CHECKING:
@@ -88,6 +95,13 @@ def test_tensor_larger_than_the_budget_is_refused_at_once(tmp_path: Path) -> Non
         windlass.Checkpoint(tmp_path).stream(budget=399)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let streams wait for room no longer than for a moment."""
+    monkeypatch.setattr("windlass.streaming._PATIENCE", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_tensors_still_in_use_are_told_from_a_budget_that_is_too_small(tmp_path: Path) -> None:
     write_model(tmp_path, _numbers(5))
     stream = windlass.Checkpoint(tmp_path).stream("index", budget=3000)
@@ -97,6 +111,7 @@ def test_tensors_still_in_use_are_told_from_a_budget_that_is_too_small(tmp_path:
     assert [int(tensor[0]) for _, tensor in kept] == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_view_holds_on_to_its_memory(tmp_path: Path) -> None:
     write_model(tmp_path, _numbers(2))
     stream = windlass.Checkpoint(tmp_path).stream("index", budget=1000)
@@ -104,6 +119,67 @@ def test_a_view_holds_on_to_its_memory(tmp_path: Path) -> None:
     with pytest.raises(BudgetExceeded):
         next(stream)
     assert part.tolist() == [0]
+
+
+def test_stream_waits_for_tensors_that_another_thread_lets_go_of(tmp_path: Path) -> None:
+    write_model(tmp_path, _numbers(40))
+    given: queue.Queue[tuple[str, torch.Tensor] | None] = queue.Queue()
+    seen: list[str] = []
+
+    def consume() -> None:
+        while (pair := given.get()) is not None:
+            time.sleep(0.001)
+            seen.append(pair[0])
+            del pair
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    for pair in windlass.Checkpoint(tmp_path).stream("index", budget=3000):
+        given.put(pair)
+        del pair
+    given.put(None)
+    consumer.join()
+    assert seen == [f"t{number}" for number in range(40)]
+
+
+def test_tensors_in_cycles_are_collected(tmp_path: Path) -> None:
+    write_model(tmp_path, _numbers(40))
+    gc.disable()
+    try:
+        for _, tensor in windlass.Checkpoint(tmp_path).stream(budget=3000):
+            cycle: list[object] = [tensor]
+            cycle.append(cycle)
+            del tensor, cycle
+    finally:
+        gc.enable()
+
+
+def test_failed_stream_holds_on_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path, _numbers(50), 1)
+    blocks: list[weakref.ref[Any]] = []
+    anonymous = _rust.Mapping.anonymous
+
+    class Watched:
+        @staticmethod
+        def anonymous(nbytes: int) -> object:
+            memory = anonymous(nbytes)
+            blocks.append(weakref.ref(memory))
+            return memory
+
+    monkeypatch.setattr(_rust, "Mapping", Watched)
+    stream = windlass.Checkpoint(tmp_path).stream(budget=5000)
+    next(stream)
+    write_model(tmp_path / "new", _numbers(50), 1)
+    shard = "model-00001-of-00001.safetensors"
+    (tmp_path / "new" / shard).replace(tmp_path / shard)
+    gc.disable()
+    try:
+        with contextlib.suppress(FileChanged):
+            deque(stream, maxlen=0)
+        assert [block() for block in blocks if block() is not None] == []
+    finally:
+        gc.enable()
+    assert blocks
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
@@ -140,6 +216,8 @@ def test_wrong_arguments_are_refused_before_anything_is_read(tmp_path: Path) -> 
         checkpoint.stream(budget="much")
     with pytest.raises(ValueError, match="framework"):
         checkpoint.load(framework="jax")
+    with pytest.raises(TypeError, match="`read` takes one"):
+        checkpoint.load("t0")
 
 
 BUDGET, COUNT, SIZE = 24, 60, 4  # MiB, tensors, MiB each

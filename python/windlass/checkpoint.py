@@ -147,6 +147,9 @@ class Checkpoint(Mapping[str, TensorInfo]):
             >>> checkpoint.load({"embed.weight": (..., slice(4, 8))})["embed.weight"].shape
             torch.Size([100, 4])
         """
+        if isinstance(names, str):
+            message = f"names should be several, found the text {names!r}; `read` takes one"
+            raise TypeError(message)
         from windlass.arrays import ReadSettings, read_owned, read_parts  # A table needs none.
         from windlass.frameworks import find_framework
 
@@ -193,7 +196,9 @@ class Checkpoint(Mapping[str, TensorInfo]):
         """Read one tensor after the other, of a checkpoint that may be larger than memory.
 
         What comes next is read ahead, as far as the budget allows. What has been given counts as
-        long as anything looks into it: delete tensors, or let the loop replace them.
+        long as anything looks into it: delete tensors, or let the loop replace them. Small tensors
+        are read in blocks (an eighth of the budget, 64 MiB at most), each of which counts until all
+        its tensors are gone: what is to stay, clone.
 
         Args:
             order: `"file"`, as the bytes lie, shard by shard; `"index"`; or names.
@@ -209,8 +214,8 @@ class Checkpoint(Mapping[str, TensorInfo]):
             An iterator of `(name, tensor)`. It may be left at any time.
 
         Raises:
-            BudgetExceeded: a tensor is larger than the budget (at once), or tensors that are still
-                in use leave no room for the next (while iterating).
+            BudgetExceeded: a tensor is larger than the budget (at once), or for five seconds
+                tensors that are still in use leave no room for the next (while iterating).
             TensorNotFound: no tensor of that name.
             ValueError: a name that stands twice, or a budget that is no size.
             FileChanged, ReadFailed: while iterating: a file is not what it was.

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 from windlass.errors import InvalidSlice
 
+#: Steps along the last dimension up to this are taken in memory, after all between was read.
+_SMALL_STEP = 16
+
 
 class Cuts(NamedTuple):
     """Which part of a tensor is read, and how that becomes what was asked for.
 
     Attributes:
-        cuts: for each dimension `(first, count, step)`; the last one has no steps but 1.
+        cuts: for each dimension `(first, count, step)`; the last one has no small steps but 1.
         after: what to index the part with.
     """
 
@@ -73,7 +76,7 @@ def _cut_dimension(
     count = len(range(first, stop, step))
     if count == 0:
         return (0, 0, 1), slice(None)
-    if is_last and step > 1:  # The bytes between are read: they are few.
+    if is_last and 1 < step <= _SMALL_STEP:  # The bytes between are read: they are few.
         return (first, (count - 1) * step + 1, 1), slice(None, None, step)
     return (first, count, step), slice(None)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from windlass import _rust
 from windlass.errors import BudgetExceeded
+from windlass.reports import ReadReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,9 @@ _ALIGNMENT = 64
 
 #: Blocks that are read at once: while one ends, the next has begun.
 _READS_AT_ONCE = 2
+
+#: How long to wait, in seconds, for somebody to let go of tensors when they take all of the budget.
+_PATIENCE = 5.0
 
 
 class Block(NamedTuple):
@@ -60,7 +65,8 @@ def stream(
     blocks = plan_blocks(infos, min(_MOST_BLOCK_BYTES, budget // _BLOCKS_IN_BUDGET))
     for block in blocks:
         _check_fits(block, budget)
-    return _deliver(table, deque(blocks), adapter, _Room(budget), settings)
+    room = _Room(budget)
+    return _deliver(_Reads(table, room, settings), deque(blocks), adapter, room)
 
 
 def plan_blocks(infos: Mapping[str, TensorInfo], block_bytes: int) -> list[Block]:
@@ -83,61 +89,94 @@ class _Room:
 
     def __init__(self, budget: int) -> None:
         self.budget = self._left = budget
-        self._lock = threading.RLock()  # Collecting garbage may give back while taking.
+        # Collecting garbage may give back while taking: the lock of a condition is an RLock.
+        self._changed = threading.Condition()
 
-    def take(self, nbytes: int) -> bool:
-        """Take so much of it, if there is so much."""
-        with self._lock:
-            fits = nbytes <= self._left
+    def take(self, nbytes: int, patience: float = 0.0) -> bool:
+        """Take so much of it; wait so many seconds until others have given back enough."""
+        with self._changed:
+            fits = self._changed.wait_for(lambda: nbytes <= self._left, patience)
             self._left -= nbytes if fits else 0
             return fits
 
     def give_back(self, nbytes: int) -> None:
-        with self._lock:
+        with self._changed:
             self._left += nbytes
+            self._changed.notify_all()
+
+
+class _Reads:
+    """Blocks that are being read, and those that wait to be."""
+
+    def __init__(self, table: _rust.Checkpoint, room: _Room, settings: ReadSettings) -> None:
+        self._table, self._room, self._settings = table, room, settings
+        self._report = ReadReport()
+        self._threads = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="windlass stream")
+        self._closing = threading.Event()
+        self._begun: deque[tuple[Block, _rust.Mapping, Future[_rust.ReadStats]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._begun)
+
+    def begin(self, block: Block) -> None:
+        """Read a block, for which room has been taken."""
+        memory = _rust.Mapping.anonymous(block.nbytes)
+        weakref.finalize(memory, self._room.give_back, block.nbytes).atexit = False
+        whole = memoryview(memory)
+        parts = [whole[slice(*place.file_range)] for place in block.places.values()]
+        self._begun.append((block, memory, self._threads.submit(self._read, block, parts)))
+
+    def next(self) -> tuple[Block, _rust.Mapping]:
+        """Return the block that was begun first, when it has been read."""
+        block, memory, future = self._begun.popleft()
+        try:
+            self._report.add(future.result())
+        finally:
+            del future  # An error would hold on to it, and it to the error.
+        return block, memory
+
+    def close(self) -> None:
+        """Stop what is being read."""
+        self._closing.set()
+        self._threads.shutdown(cancel_futures=True)
+        self._begun.clear()
+        self._report.log(str(self._table.path()))
+
+    def _read(self, block: Block, parts: list[memoryview]) -> _rust.ReadStats:
+        try:
+            return self._table.read_into(
+                list(block.places), parts, **self._settings, progress=self._refuse_closing
+            )
+        finally:
+            parts.clear()  # The thread holds on to its arguments for a moment longer.
+
+    def _refuse_closing(self, _: int) -> None:
+        if self._closing.is_set():
+            raise CancelledError
 
 
 def _deliver(
-    table: _rust.Checkpoint,
-    blocks: deque[Block],
-    adapter: Adapter[Array],
-    room: _Room,
-    settings: ReadSettings,
+    reads: _Reads, blocks: deque[Block], adapter: Adapter[Array], room: _Room
 ) -> Iterator[tuple[str, Array]]:
-    reading: deque[tuple[Block, Future[_rust.Mapping]]] = deque()
-    readers = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="windlass stream")
     try:
-        while blocks or reading:
+        while blocks or reads:
             while blocks and room.take(blocks[0].nbytes):
-                block = blocks.popleft()
-                memory = _new_memory(block.nbytes, room)
-                reading.append((block, readers.submit(_read, table, block, memory, settings)))
-                del memory
-            if not reading:
-                raise BudgetExceeded(_held(blocks[0], room.budget))
-            block, future = reading.popleft()
-            memory = future.result()
-            del future  # It would hold on to the memory.
+                reads.begin(blocks.popleft())
+            if not reads:
+                _wait_for_room(blocks[0], room)
+                reads.begin(blocks.popleft())
+            block, memory = reads.next()
             for name, place in block.places.items():
                 yield name, adapter.view(name, place, memory)
             del memory
     finally:
-        readers.shutdown(cancel_futures=True)
+        reads.close()
 
 
-def _new_memory(nbytes: int, room: _Room) -> _rust.Mapping:
-    memory = _rust.Mapping.anonymous(nbytes)
-    weakref.finalize(memory, room.give_back, nbytes).atexit = False
-    return memory
-
-
-def _read(
-    table: _rust.Checkpoint, block: Block, memory: _rust.Mapping, settings: ReadSettings
-) -> _rust.Mapping:
-    whole = memoryview(memory)
-    destinations = [whole[slice(*place.file_range)] for place in block.places.values()]
-    table.read_into(list(block.places), destinations, **settings)
-    return memory
+def _wait_for_room(block: Block, room: _Room) -> None:
+    gc.collect()  # Tensors may be part of cycles.
+    if not room.take(block.nbytes, _PATIENCE):
+        raise BudgetExceeded(_held(block, room.budget))
 
 
 def _check_fits(block: Block, budget: int) -> None:

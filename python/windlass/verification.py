@@ -190,7 +190,7 @@ def _check(
     text = (table.shard_metadata(0) or {})[CHECKSUM_KEY]
     try:
         expected = dict(json.loads(text))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         yield Finding(file, None, "checksums as a JSON map", repr(text[:80]))
         return
     try:

@@ -7,7 +7,7 @@ use crate::index::Index;
 use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
-use crate::sys::file::{FileIdentity, is_still, open_regular, read_at};
+use crate::sys::file::{FileIdentity, disable_read_ahead, is_still, open_regular, read_at};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
 use std::ffi::OsStr;
@@ -258,6 +258,7 @@ fn read_shards(
 
 fn read_shard(name: String, path: PathBuf, strictness: Strictness) -> Result<(Shard, Header)> {
     let (file, identity) = open_regular(&path)?;
+    disable_read_ahead(&file); // What lies behind the header may never be wanted.
     let header = read_header(&file, &path, identity.len, strictness)?;
     let metadata = header.metadata.clone();
     Ok((Shard { name, path, identity, metadata }, header))

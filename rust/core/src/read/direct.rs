@@ -12,6 +12,8 @@ use crate::plan::PlanOptions;
 use crate::sys::dest::{Dest, fill_front};
 use crate::sys::direct::{MOST_BLOCK_BYTES, is_refusal, start_direct, stop_direct};
 use crate::sys::file::{disable_read_ahead, read_at, reopen};
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::MmapMut;
 use std::fs::File;
 use std::io;
@@ -60,9 +62,10 @@ impl Bounce {
         let start = map.as_ptr().align_offset(BOUNCE_BYTES);
         let is_huge = Self::is_huge_for(len);
         #[cfg(target_os = "linux")]
-        if is_huge {
+        {
             // Advice: where there are no huge pages, small ones do.
-            drop(map.advise(memmap2::Advice::HugePage));
+            let advice = if is_huge { Advice::HugePage } else { Advice::NoHugePage };
+            drop(map.advise(advice));
         }
         Ok(Self { map, start, is_huge })
     }
@@ -151,8 +154,9 @@ impl ShardReader for DirectFile {
         self.block.is_none()
     }
 
+    /// Also where the system did not refuse: some file systems take the request, and cache.
     fn cached_file(&self) -> Option<&File> {
-        self.is_refused().then_some(&self.file)
+        Some(&self.file)
     }
 }
 

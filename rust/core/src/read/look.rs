@@ -32,7 +32,9 @@ pub(super) fn choose_ways(
 ) -> Vec<(Io, Reason)> {
     let wanted: u64 = portions.iter().map(|portion| portion.wanted).sum();
     match options.io {
-        Io::Auto if wanted < LITTLE_BYTES => vec![(Io::Buffered, Reason::Little); portions.len()],
+        Io::Auto if wanted < LITTLE_BYTES && options.cache == Cache::Keep => {
+            vec![(Io::Buffered, Reason::Little); portions.len()]
+        }
         Io::Auto => {
             let look = |portion: &Portion| Sight::of(&checkpoint.shards()[portion.shard], portion);
             let sights: Vec<_> = portions.iter().map(look).collect();
@@ -53,7 +55,8 @@ fn choose_by_sights(
     let missing_of_all = seen().map(|(portion, sight)| portion.wanted - resident(sight)).sum();
     let choose_one = |(portion, sight): (&Portion, &Option<Sight>)| {
         let Some(Sight { file_system, resident }) = *sight else {
-            return (Io::Buffered, Reason::Unknown);
+            let io = if cache == Cache::Drop { Io::Direct } else { Io::Buffered };
+            return (io, Reason::Unknown);
         };
         let (wanted, reads) = (portion.wanted, portion.reads);
         choose(&Facts { wanted, resident, reads, missing_of_all, available, file_system, cache })

@@ -77,7 +77,9 @@ impl<'a> Route<'a> {
     pub(super) fn leave_no_trace(&mut self, shard: &Shard) {
         // A shard that cannot be opened cannot be read either, and then the reader will say so.
         let Ok(file) = reopen(&shard.path, &shard.identity) else { return };
-        self.not_kept = missing_ranges(&file, &self.portion.range).unwrap_or_default();
+        // Where the system does not say, all that is read is taken out again.
+        self.not_kept = missing_ranges(&file, &self.portion.range)
+            .unwrap_or_else(|_| vec![self.portion.range.clone()]);
     }
 
     /// After a read of some bytes, also a failed one.
