@@ -143,7 +143,7 @@ impl PyCheckpoint {
             .collect::<PyResult<Vec<_>>>()?;
         let jobs = self.0.jobs(&names, dests, starts);
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
-        self.carry_out(py, jobs, &options, progress.as_ref())
+        self.carry_out(py, || Ok(jobs), &options, progress.as_ref())
     }
 
     #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]
@@ -175,8 +175,7 @@ impl PyCheckpoint {
                 Ok(CutJob { tensor, shape, cuts, dest: memory.dest()? })
             })
             .collect::<PyResult<_>>()?;
-        let jobs = self.0.cut_jobs(parts).map_err(|error| to_python(py, &error))?;
-        self.carry_out(py, jobs, &options, progress.as_ref())
+        self.carry_out(py, || self.0.cut_jobs(parts), &options, progress.as_ref())
     }
 }
 
@@ -197,14 +196,14 @@ impl PyCheckpoint {
         }
     }
 
-    fn carry_out<'py>(
+    fn carry_out<'a, 'py>(
         &self,
         py: Python<'py>,
-        jobs: Vec<Job<'_>>,
+        jobs: impl FnOnce() -> Result<Vec<Job<'a>>, Error> + Send,
         options: &ReadOptions,
         progress: Option<&Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let read = |control: &_| self.0.read_into(jobs, options, control);
+        let read = |control: &_| self.0.read_into(jobs()?, options, control);
         let done = interruptible(py, progress, read)?;
         stats(py, &done)
     }
