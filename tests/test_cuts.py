@@ -28,7 +28,7 @@ def _edges(length: int) -> st.SearchStrategy[int | None]:
 
 
 def _key(length: int) -> st.SearchStrategy[int | slice]:
-    steps = st.none() | st.integers(1, 4) | st.integers(17, 20)
+    steps = st.none() | st.integers(1, 4) | st.integers(17, 40)
     slices = st.builds(slice, _edges(length), _edges(length), steps)
     return slices if length == 0 else slices | st.integers(-length, length - 1)
 
@@ -131,7 +131,11 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
 
     assert count("far", [(0, 3, 1), (5, 10, 1)], 30) == 3
     assert count("near", [(0, 100, 1), (5, 10, 1)], 4000) == 1
-    assert cut("long", (1 << 19,), slice(3, None, 1 << 17)).cuts == [(3, 4, 1 << 17)]
+    assert cut("long", (1 << 19,), slice(3, None, 1 << 17), 1).cuts == [(3, 4, 1 << 17)]
+    assert cut("long", (1 << 19,), slice(3, None, 100), 1).cuts == [
+        (3, (1 << 19) // 100 * 100 + 1, 1)
+    ]
+    assert cut("long", (1 << 19,), slice(3, None, 100), 4).cuts == [(3, (1 << 19) // 100 + 1, 100)]
     assert count("long", [(3, 4, 1 << 17)], 4) == 4
 
 

@@ -150,10 +150,10 @@ def read_parts(
     packed = {name: info for name, info in chosen.items() if _rust.DTYPES[info.dtype] % 8}
     found = read_owned(table, packed, framework.adapter, settings, progress=False)
     for name, whole in found.items():  # No byte begins with an element: cut in memory.
-        cut(name, tuple(whole.shape), indexes[name])
+        cut(name, tuple(whole.shape), indexes[name], 1)  # Refuses what is no index of it.
         found[name] = framework.adapter.copy(framework.part(whole, indexes[name]))
     cuts = {
-        name: cut(name, info.shape, indexes[name])
+        name: cut(name, info.shape, indexes[name], _rust.DTYPES[info.dtype] // 8)
         for name, info in chosen.items()
         if name not in packed
     }

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from windlass.errors import InvalidSlice
 
-#: Steps along the last dimension up to this are taken in memory, after all between was read.
-_SMALL_STEP = 16
+#: Steps of up to so many bytes along the last dimension are taken in memory, after all between was
+#: read: the engine keeps about as much for each place that it reads by itself.
+_SMALL_STEP_BYTES = 128
 
 
 class Cuts(NamedTuple):
@@ -33,7 +34,12 @@ class Cuts(NamedTuple):
         return all(key == slice(None) for key in self.after)
 
 
-def cut(name: str, shape: tuple[int, ...], index: Any) -> Cuts:  # noqa: ANN401  (what people write)
+def cut(
+    name: str,
+    shape: tuple[int, ...],
+    index: Any,  # noqa: ANN401  (what people write)
+    element_bytes: int,
+) -> Cuts:
     """Resolve an index of integers, slices and at most one `...`.
 
     Raises:
@@ -45,11 +51,12 @@ def cut(name: str, shape: tuple[int, ...], index: Any) -> Cuts:  # noqa: ANN401 
     if len(dots) > 1 or given > len(shape):
         raise _invalid(name, shape, index, "expected no more parts than dimensions")
     keys[dots[0] : dots[0] + 1] = [slice(None)] * (len(shape) - given)
+    small_steps = [1] * (len(shape) - 1) + [_SMALL_STEP_BYTES // element_bytes]
     cuts: list[tuple[int, int, int]] = []
     rest: list[int | slice] = []
-    for dimension, (key, length) in enumerate(zip(keys, shape, strict=True)):
+    for key, length, small_step in zip(keys, shape, small_steps, strict=False):
         try:
-            found, left = _cut_dimension(key, length, is_last=dimension == len(shape) - 1)
+            found, left = _cut_dimension(key, length, small_step)
         except (TypeError, ValueError, IndexError) as error:
             raise _invalid(name, shape, index, str(error)) from None
         cuts.append(found)
@@ -58,7 +65,7 @@ def cut(name: str, shape: tuple[int, ...], index: Any) -> Cuts:  # noqa: ANN401 
 
 
 def _cut_dimension(
-    key: object, length: int, *, is_last: bool
+    key: object, length: int, small_step: int
 ) -> tuple[tuple[int, int, int], int | slice]:
     if not isinstance(key, slice):
         if isinstance(key, bool) or not hasattr(key, "__index__"):
@@ -76,7 +83,7 @@ def _cut_dimension(
     count = len(range(first, stop, step))
     if count == 0:
         return (0, 0, 1), slice(None)
-    if is_last and 1 < step <= _SMALL_STEP:  # The bytes between are read: they are few.
+    if 1 < step <= small_step:  # The bytes between are read: they are few.
         return (first, (count - 1) * step + 1, 1), slice(None, None, step)
     return (first, count, step), slice(None)
 
