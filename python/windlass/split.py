@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from windlass._rust import plan_shards
 from windlass.layout import name_shards
+from windlass.quiet import paused_gc
 from windlass.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ def split_state_dict_into_shards_factory(
         {'weights-00001-of-00002.bin': ['b'], 'weights-00002-of-00002.bin': ['a', 'c']}
     """
     name_shards(filename_pattern, 1)  # Refused before anything is measured.
-    measured = measure(state_dict, lambda t: (get_storage_id(t), get_storage_size(t)))
-    return split_measured(measured, filename_pattern, max_shard_size, rule)
+    with paused_gc():
+        measured = measure(state_dict, lambda t: (get_storage_id(t), get_storage_size(t)))
+        return split_measured(measured, filename_pattern, max_shard_size, rule)
 
 
 def measure(

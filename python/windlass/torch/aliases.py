@@ -61,9 +61,9 @@ def find_aliases(state_dict: Mapping[str, object]) -> list[AliasGroup]:
         []
     """
     with paused_gc():
-        named = {k: value for k, value in state_dict.items() if isinstance(value, torch.Tensor)}
-        names = list(named)
-        groups = sorted(_find_groups(list(named.values())))
+        names = [name for name, value in state_dict.items() if isinstance(value, torch.Tensor)]
+        tensors = [value for value in state_dict.values() if isinstance(value, torch.Tensor)]
+        groups = sorted(_find_groups(tensors))
         return [AliasGroup([names[i] for i in members], relation) for members, relation in groups]
 
 
