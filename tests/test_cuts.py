@@ -14,7 +14,6 @@ from builders.sharded import write_model
 from hypothesis import given
 from hypothesis import strategies as st
 from windlass import _rust
-from windlass.cuts import cut
 from windlass.errors import DestinationError, InvalidSlice, TensorNotFound
 
 if TYPE_CHECKING:
@@ -131,12 +130,8 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
 
     assert count("far", [(0, 3, 1), (5, 10, 1)], 30) == 3
     assert count("near", [(0, 100, 1), (5, 10, 1)], 4000) == 1
-    assert cut("long", (1 << 19,), slice(3, None, 1 << 17), 1).cuts == [(3, 4, 1 << 17)]
-    assert cut("long", (1 << 19,), slice(3, None, 100), 1).cuts == [
-        (3, (1 << 19) // 100 * 100 + 1, 1)
-    ]
-    assert cut("long", (1 << 19,), slice(3, None, 100), 4).cuts == [(3, (1 << 19) // 100 + 1, 100)]
     assert count("long", [(3, 4, 1 << 17)], 4) == 4
+    assert count("long", [(3, 5242, 100)], 5242) <= 3
 
 
 @pytest.mark.parametrize("cuts", [[(0, 3, 1)], [(0, 4, 1), (3, 3, 1)], [(0, 2, 4), (0, 5, 1)]])

@@ -14,9 +14,11 @@ from typing_extensions import Buffer, CapsuleType
 
 __all__ = [
     "DTYPES",
+    "BlockReader",
     "Checkpoint",
     "Mapping",
     "Save",
+    "Ways",
     "__version__",
     "available_memory",
     "can_cast",
@@ -142,6 +144,29 @@ class Checkpoint:
 
         """
 
+    def look(self, names: Sequence[str], *, io: str, cache: str = "keep") -> Ways:
+        """Choose how tensors are read that `read_into` reads in several calls."""
+
+    def block_reader(
+        self,
+        names: Sequence[str],
+        *,
+        most_bytes: int,
+        threads: int,
+        io: str,
+        cache: str = "keep",
+    ) -> BlockReader:
+        """Start threads that read tensors, block by block.
+
+        Args:
+            names: all tensors that will be read; they are judged together.
+            most_bytes: of memory for blocks that are being read.
+            threads: see `read_into`.
+            io: see `read_into`.
+            cache: see `read_into`.
+
+        """
+
     def read_into(
         self,
         names: Sequence[str],
@@ -152,6 +177,7 @@ class Checkpoint:
         threads: int,
         io: str,
         cache: str = "keep",
+        ways: Ways | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with the bytes of tensors, or with their elements.
@@ -168,9 +194,30 @@ class Checkpoint:
             threads: reader threads; 0 leaves the number to the engine.
             io: `"auto"`, `"mapped"`, `"buffered"` or `"direct"`.
             cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
+            ways: what `look` has chosen, instead of `io`.
             progress: called with the number of bytes delivered so far.
 
         """
+
+@final
+class Ways:
+    """How the shards of a load of several reads are read."""
+
+@final
+class BlockReader:
+    """Threads that read blocks of tensors in the order in which they are begun."""
+
+    def begin(self, names: Sequence[str], starts: Sequence[int], nbytes: int) -> None:
+        """Have tensors read into new memory, in which they begin at these places, ascending."""
+
+    def take(self) -> Mapping:
+        """Wait for the block that was begun first of those not taken yet; return its memory.
+
+        There must be one. Errors are those of its reads.
+        """
+
+    def close(self) -> ReadStats:
+        """Stop what is being read, and say what was."""
 
 def available_memory() -> int | None:
     """Return the bytes that this process may still use: the machine's, or its cgroup's if less.

@@ -150,15 +150,15 @@ def read_parts(
     packed = {name: info for name, info in chosen.items() if _rust.DTYPES[info.dtype] % 8}
     found = read_owned(table, packed, framework.adapter, settings, progress=False)
     for name, whole in found.items():  # No byte begins with an element: cut in memory.
-        cut(name, tuple(whole.shape), indexes[name], 1)  # Refuses what is no index of it.
+        cut(name, tuple(whole.shape), indexes[name])  # Refuses what is no index of it.
         found[name] = framework.adapter.copy(framework.part(whole, indexes[name]))
     cuts = {
-        name: cut(name, info.shape, indexes[name], _rust.DTYPES[info.dtype] // 8)
+        name: cut(name, info.shape, indexes[name])
         for name, info in chosen.items()
         if name not in packed
     }
     found |= _read_cuts(
-        table, chosen, cuts, framework=framework, settings=settings, progress=progress
+        table, chosen, cuts, framework.adapter, settings=settings, progress=progress
     )
     return {name: found[name] for name in indexes}
 
@@ -167,12 +167,11 @@ def _read_cuts(
     table: _rust.Checkpoint,
     infos: Mapping[str, TensorInfo],
     cuts: Mapping[str, Cuts],
+    adapter: Adapter[Array],
     *,
-    framework: Framework,
     settings: ReadSettings,
     progress: Progress,
-) -> dict[str, Any]:
-    adapter = framework.adapter
+) -> dict[str, Array]:
     parts = {
         name: adapter.empty(name, infos[name]._replace(shape=cut.shape))
         for name, cut in cuts.items()
@@ -188,10 +187,7 @@ def _read_cuts(
             progress=tell,
         )
     log_read(table, stats)
-    return {
-        name: part if cuts[name].is_whole else adapter.copy(framework.part(part, cuts[name].after))
-        for name, part in parts.items()
-    }
+    return parts
 
 
 def _tensor_info(raw: tuple[str, tuple[int, ...], int, int, int]) -> TensorInfo:

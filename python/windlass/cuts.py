@@ -1,4 +1,4 @@
-"""Indexes of people → cuts of the engine, and what is left to do in memory."""
+"""Indexes of people → cuts of the engine."""
 
 from __future__ import annotations
 
@@ -7,38 +7,23 @@ from typing import Any, NamedTuple
 
 from windlass.errors import InvalidSlice
 
-#: Steps of up to so many bytes along the last dimension are taken in memory, after all between was
-#: read: the engine keeps about as much for each place that it reads by itself.
-_SMALL_STEP_BYTES = 128
-
 
 class Cuts(NamedTuple):
-    """Which part of a tensor is read, and how that becomes what was asked for.
+    """Which part of a tensor is read.
 
     Attributes:
-        cuts: for each dimension `(first, count, step)`; the last one has no small steps but 1.
-        after: what to index the part with.
+        cuts: for each dimension `(first, count, step)`.
+        shape: of the part; it has no dimension where the index is an integer.
     """
 
     cuts: list[tuple[int, int, int]]
-    after: tuple[int | slice, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the part that is read."""
-        return tuple(count for _, count, _ in self.cuts)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the part is the result."""
-        return all(key == slice(None) for key in self.after)
+    shape: tuple[int, ...]
 
 
 def cut(
     name: str,
     shape: tuple[int, ...],
     index: Any,  # noqa: ANN401  (what people write)
-    element_bytes: int,
 ) -> Cuts:
     """Resolve an index of integers, slices and at most one `...`.
 
@@ -51,22 +36,19 @@ def cut(
     if len(dots) > 1 or given > len(shape):
         raise _invalid(name, shape, index, "expected no more parts than dimensions")
     keys[dots[0] : dots[0] + 1] = [slice(None)] * (len(shape) - given)
-    small_steps = [1] * (len(shape) - 1) + [_SMALL_STEP_BYTES // element_bytes]
     cuts: list[tuple[int, int, int]] = []
-    rest: list[int | slice] = []
-    for key, length, small_step in zip(keys, shape, small_steps, strict=False):
+    for key, length in zip(keys, shape, strict=False):
         try:
-            found, left = _cut_dimension(key, length, small_step)
+            cuts.append(_cut_dimension(key, length))
         except (TypeError, ValueError, IndexError) as error:
             raise _invalid(name, shape, index, str(error)) from None
-        cuts.append(found)
-        rest.append(left)
-    return Cuts(cuts, tuple(rest))
+    counts = (
+        count for key, (_, count, _) in zip(keys, cuts, strict=True) if isinstance(key, slice)
+    )
+    return Cuts(cuts, tuple(counts))
 
 
-def _cut_dimension(
-    key: object, length: int, small_step: int
-) -> tuple[tuple[int, int, int], int | slice]:
+def _cut_dimension(key: object, length: int) -> tuple[int, int, int]:
     if not isinstance(key, slice):
         if isinstance(key, bool) or not hasattr(key, "__index__"):
             message = f"expected integers and slices, found {type(key).__name__}"
@@ -75,17 +57,13 @@ def _cut_dimension(
         if not -length <= number < length:
             message = f"{number} is outside of a dimension of {length}"
             raise IndexError(message)
-        return (number % length, 1, 1), 0
+        return number % length, 1, 1
     first, stop, step = key.indices(length)
     if step < 0:
         message = f"expected a step of 1 or more, found {step}"
         raise ValueError(message)
     count = len(range(first, stop, step))
-    if count == 0:
-        return (0, 0, 1), slice(None)
-    if 1 < step <= small_step:  # The bytes between are read: they are few.
-        return (first, (count - 1) * step + 1, 1), slice(None, None, step)
-    return (first, count, step), slice(None)
+    return (first, count, step) if count else (0, 0, 1)
 
 
 def _invalid(name: str, shape: tuple[int, ...], index: object, why: str) -> InvalidSlice:

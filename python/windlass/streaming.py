@@ -6,16 +6,15 @@ import gc
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from windlass import _rust
 from windlass.errors import BudgetExceeded
-from windlass.reports import ReadReport
+from windlass.reports import log_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from windlass import _rust
     from windlass.arrays import Adapter, ReadSettings
     from windlass.tensor_info import TensorInfo
 
@@ -27,9 +26,6 @@ _BLOCKS_IN_BUDGET = 8
 
 #: Tensors begin at multiples of this within a block, in bytes: what torch gives its own.
 _ALIGNMENT = 64
-
-#: Blocks that are read at once: while one ends, the next has begun.
-_READS_AT_ONCE = 2
 
 #: How long to wait, in seconds, for somebody to let go of tensors when they take all of the budget.
 _PATIENCE = 5.0
@@ -65,8 +61,7 @@ def stream(
     blocks = plan_blocks(infos, min(_MOST_BLOCK_BYTES, budget // _BLOCKS_IN_BUDGET))
     for block in blocks:
         _check_fits(block, budget)
-    room = _Room(budget)
-    return _deliver(_Reads(table, room, settings), deque(blocks), adapter, room)
+    return _deliver(table, deque(blocks), adapter, _Room(budget), settings)
 
 
 def plan_blocks(infos: Mapping[str, TensorInfo], block_bytes: int) -> list[Block]:
@@ -108,56 +103,41 @@ class _Room:
 class _Reads:
     """Blocks that are being read, and those that wait to be."""
 
-    def __init__(self, table: _rust.Checkpoint, room: _Room, settings: ReadSettings) -> None:
-        self._table, self._room, self._settings = table, room, settings
-        self._report = ReadReport()
-        self._threads = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="windlass stream")
-        self._closing = threading.Event()
-        self._begun: deque[tuple[Block, _rust.Mapping, Future[_rust.ReadStats]]] = deque()
+    def __init__(self, table: _rust.Checkpoint, reader: _rust.BlockReader, room: _Room) -> None:
+        self._table, self._reader, self._room = table, reader, room
+        self._begun: deque[Block] = deque()
 
     def __len__(self) -> int:
         return len(self._begun)
 
     def begin(self, block: Block) -> None:
         """Read a block, for which room has been taken."""
-        memory = _rust.Mapping.anonymous(block.nbytes)
-        weakref.finalize(memory, self._room.give_back, block.nbytes).atexit = False
-        whole = memoryview(memory)
-        parts = [whole[slice(*place.file_range)] for place in block.places.values()]
-        self._begun.append((block, memory, self._threads.submit(self._read, block, parts)))
+        starts = [place.file_range[0] for place in block.places.values()]
+        self._reader.begin(list(block.places), starts, block.nbytes)
+        self._begun.append(block)
 
     def next(self) -> tuple[Block, _rust.Mapping]:
         """Return the block that was begun first, when it has been read."""
-        block, memory, future = self._begun.popleft()
-        try:
-            self._report.add(future.result())
-        finally:
-            del future  # An error would hold on to it, and it to the error.
+        block = self._begun.popleft()
+        memory = self._reader.take()
+        weakref.finalize(memory, self._room.give_back, block.nbytes).atexit = False
         return block, memory
 
     def close(self) -> None:
         """Stop what is being read."""
-        self._closing.set()
-        self._threads.shutdown(cancel_futures=True)
-        self._begun.clear()
-        self._report.log(str(self._table.path()))
-
-    def _read(self, block: Block, parts: list[memoryview]) -> _rust.ReadStats:
-        try:
-            return self._table.read_into(
-                list(block.places), parts, **self._settings, progress=self._refuse_closing
-            )
-        finally:
-            parts.clear()  # The thread holds on to its arguments for a moment longer.
-
-    def _refuse_closing(self, _: int) -> None:
-        if self._closing.is_set():
-            raise CancelledError
+        log_read(self._table, self._reader.close())
 
 
 def _deliver(
-    reads: _Reads, blocks: deque[Block], adapter: Adapter[Array], room: _Room
+    table: _rust.Checkpoint,
+    blocks: deque[Block],
+    adapter: Adapter[Array],
+    room: _Room,
+    settings: ReadSettings,
 ) -> Iterator[tuple[str, Array]]:
+    names = [name for block in blocks for name in block.places]
+    reader = table.block_reader(names, most_bytes=room.budget, **settings)
+    reads = _Reads(table, reader, room)
     try:
         while blocks or reads:
             while blocks and room.take(blocks[0].nbytes):

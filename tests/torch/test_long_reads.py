@@ -31,6 +31,8 @@ INTERRUPTIBLE: dict[str, Callable[[Path], object]] = {
     "mapped": lambda path: _fill(path, "mapped"),
     "direct": lambda path: _fill(path, "direct"),
     "owned file": lambda path: windlass.load_file(path, memory="owned"),
+    "stream": lambda path: list(windlass.Checkpoint(path).stream(budget="7GiB")),
+    "columns": lambda path: windlass.Checkpoint(path).read("x", slice(None, None, 3)),
 }
 
 

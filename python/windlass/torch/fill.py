@@ -20,6 +20,7 @@ from windlass.torch.tensors import destination
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from windlass import _rust
     from windlass.reports import ReadReport
     from windlass.torch.sources import SafeSource
     from windlass.types import Cache, Io
@@ -41,6 +42,7 @@ class ReadSettings(NamedTuple):
         cache: see `windlass.types.Cache`.
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
+        ways: what was chosen for all reads together, if there are several.
     """
 
     threads: int = 0
@@ -48,6 +50,7 @@ class ReadSettings(NamedTuple):
     cache: Cache = "keep"
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
+    ways: _rust.Ways | None = None
 
 
 def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
@@ -61,6 +64,8 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
         (ours if is_read(one.tensor, source.layout(one.name).dtype) else staged).append(one)
     ours, entangled = _split_entangled(ours)
     staged += entangled
+    if staged:  # They take many reads, which are judged as one.
+        settings = settings._replace(ways=_look(source, fills, settings))
     _fill_by_engine(source, ours, settings)
     # An empty tensor has no pieces, and `copy_` counts as a change all the same.
     torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
@@ -87,6 +92,10 @@ def _split_entangled(fills: list[Fill]) -> tuple[list[Fill], list[Fill]]:
     return alone, entangled
 
 
+def _look(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> _rust.Ways:
+    return source.table.look([one.name for one in fills], io=settings.io, cache=settings.cache)
+
+
 def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
     if not fills:
         return
@@ -103,6 +112,9 @@ def read_pieces(
 
     Values have the file's dtype and are gone at the next step.
     """
+    fills = list(fills)
+    if settings.ways is None:
+        settings = settings._replace(ways=_look(source, fills, settings))
     staging: torch.Tensor | None = None
     for batch in batches(_piece(source, one) for one in fills):
         if staging is None:
@@ -134,6 +146,7 @@ def _read(
         threads=settings.threads,
         io=settings.io,
         cache=settings.cache,
+        ways=settings.ways,
         progress=settings.tell,
     )
     if settings.report:

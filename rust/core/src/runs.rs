@@ -75,6 +75,11 @@ impl Footprint {
         self.run_bytes
     }
 
+    /// Length (above 1) and step in bytes of each dimension along which the run is repeated, by step.
+    pub(crate) fn dims(&self) -> &[(u64, u64)] {
+        &self.dims
+    }
+
     /// From the first byte to the last.
     pub(crate) fn span(&self) -> Range<u64> {
         let reach: u64 = self.dims.iter().map(|&(len, stride)| (len - 1) * stride).sum();

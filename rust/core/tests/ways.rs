@@ -198,3 +198,24 @@ fn direct_reads_bring_nothing_into_the_page_cache() {
         assert_eq!(fixture.resident("a"), 0);
     }
 }
+
+#[test]
+fn what_is_read_by_several_calls_is_judged_together() {
+    let Some(fixture) = Fixture::cold(&[10 * MIB, 10 * MIB]) else { return };
+    let options = by(Io::Auto, Cache::Keep);
+    let ways = fixture.checkpoint.look(&[0, 1], &options);
+    for tensor in [0, 1] {
+        let mut memory = vec![0; 10 * MIB];
+        let jobs = vec![Job { tensor, start: 0, dest: Dest::from_slice(&mut memory).into() }];
+        let stats = fixture.checkpoint.read_by(&ways, jobs, &options, &Control::default()).unwrap();
+        assert_eq!(stats.ways, [way(tensor, "buffered", Reason::Fits, 10 * MIB)]);
+    }
+}
+
+#[test]
+fn many_threads_do_not_make_short_parts_of_a_long_one() {
+    let Some(fixture) = Fixture::cold(&[20 * MIB]) else { return };
+    let options = ReadOptions { threads: 1000, ..by(Io::Auto, Cache::Drop) };
+    let stats = fixture.read(&options);
+    assert_eq!(stats.ways, [way(0, "direct", Reason::LeavesNoTrace, 20 * MIB)]);
+}

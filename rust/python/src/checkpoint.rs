@@ -4,15 +4,17 @@ use crate::buffer::{PyMapping, WriteBuf};
 use crate::detach::{detached, interruptible};
 use crate::dtypes::parse;
 use crate::errors::to_python;
+use crate::stream::PyBlockReader;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, JobDest, Located,
-    ReadOptions, ReadStats, Strictness, Way, header,
+    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, JobDest, Located,
+    ReadOptions, ReadStats, Strictness, Way, Ways, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -25,19 +27,24 @@ type PyEntry<'py> = (String, &'static str, Bound<'py, PyTuple>, u64, u64);
 const CUT_GAP: u64 = 64 << 10;
 
 #[pyclass(frozen, name = "Checkpoint", module = "windlass._rust")]
-pub(crate) struct PyCheckpoint(Checkpoint);
+pub(crate) struct PyCheckpoint(Arc<Checkpoint>);
+
+/// How the shards of a load of several reads are read.
+#[pyclass(frozen, name = "Ways", module = "windlass._rust")]
+pub(crate) struct PyWays(Ways);
 
 #[pymethods]
 impl PyCheckpoint {
     #[staticmethod]
     fn open_file(py: Python<'_>, path: PathBuf, strict_format: bool) -> PyResult<Self> {
-        detached(py, || Checkpoint::open_file(&path, strictness(strict_format))).map(Self)
+        let open = || Checkpoint::open_file(&path, strictness(strict_format));
+        detached(py, open).map(|opened| Self(Arc::new(opened)))
     }
 
     #[staticmethod]
     fn open_index(py: Python<'_>, path: PathBuf, strict_format: bool) -> PyResult<Self> {
         let open = |control: &_| Checkpoint::open_index(&path, strictness(strict_format), control);
-        interruptible(py, None, open).map(Self)
+        interruptible(py, None, open).map(|opened| Self(Arc::new(opened)))
     }
 
     fn __len__(&self) -> usize {
@@ -113,8 +120,38 @@ impl PyCheckpoint {
         interruptible(py, progress.as_ref(), work)
     }
 
+    #[pyo3(signature = (names, *, io, cache="keep"))]
+    fn look(
+        &self,
+        py: Python<'_>,
+        names: Vec<PyBackedStr>,
+        io: &str,
+        cache: &str,
+    ) -> PyResult<PyWays> {
+        let options = parse_options(0, io, cache)?;
+        let look = || {
+            let tensors = names.iter().map(|name| self.0.position(name));
+            Ok(self.0.look(&tensors.collect::<Result<Vec<_>, _>>()?, &options))
+        };
+        detached(py, look).map(PyWays)
+    }
+
+    #[pyo3(signature = (names, *, most_bytes, threads, io, cache="keep"))]
+    fn block_reader(
+        &self,
+        py: Python<'_>,
+        names: Vec<PyBackedStr>,
+        most_bytes: u64,
+        threads: usize,
+        io: &str,
+        cache: &str,
+    ) -> PyResult<PyBlockReader> {
+        PyBlockReader::start(py, &self.0, &names, most_bytes, (threads, io, cache))
+    }
+
     #[pyo3(signature = (
-        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", progress=None
+        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", ways=None,
+        progress=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
@@ -127,10 +164,11 @@ impl PyCheckpoint {
         threads: usize,
         io: &str,
         cache: &str,
+        ways: Option<Py<PyWays>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
-        let options = ReadOptions { threads, io, cache, ..ReadOptions::default() };
+        let options = parse_options(threads, io, cache)?;
+        let ways = ways.as_ref().map(|ways| &ways.get().0);
         let dtypes = dtypes.unwrap_or_else(|| names.iter().map(|_| None).collect());
         let starts = starts.as_deref();
         if [destinations.len(), dtypes.len()] != [names.len(); 2] {
@@ -143,7 +181,11 @@ impl PyCheckpoint {
             .collect::<PyResult<Vec<_>>>()?;
         let jobs = self.0.jobs(&names, dests, starts);
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
-        self.carry_out(py, || Ok(jobs), &options, progress.as_ref())
+        let read = |control: &_| match ways {
+            Some(ways) => self.0.read_by(ways, jobs, &options, control),
+            None => self.0.read_into(jobs, &options, control),
+        };
+        stats(py, &interruptible(py, progress.as_ref(), read)?)
     }
 
     #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]
@@ -164,8 +206,7 @@ impl PyCheckpoint {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
         let plan = PlanOptions { max_gap: CUT_GAP, ..PlanOptions::default() };
-        let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
-        let options = ReadOptions { threads, io, cache, plan };
+        let options = ReadOptions { plan, ..parse_options(threads, io, cache)? };
         let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
         let parts = parts
             .map(|((name, shape), (cuts, memory))| {
@@ -175,7 +216,8 @@ impl PyCheckpoint {
                 Ok(CutJob { tensor, shape, cuts, dest: memory.dest()? })
             })
             .collect::<PyResult<_>>()?;
-        self.carry_out(py, || self.0.cut_jobs(parts), &options, progress.as_ref())
+        let read = |control: &_| self.0.read_into(self.0.cut_jobs(parts)?, &options, control);
+        stats(py, &interruptible(py, progress.as_ref(), read)?)
     }
 }
 
@@ -194,18 +236,6 @@ impl PyCheckpoint {
                 elements.map_err(|error| to_python(py, &error))
             }
         }
-    }
-
-    fn carry_out<'a, 'py>(
-        &self,
-        py: Python<'py>,
-        jobs: impl FnOnce() -> Result<Vec<Job<'a>>, Error> + Send,
-        options: &ReadOptions,
-        progress: Option<&Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let read = |control: &_| self.0.read_into(jobs()?, options, control);
-        let done = interruptible(py, progress, read)?;
-        stats(py, &done)
     }
 }
 
@@ -248,6 +278,11 @@ fn strictness(strict_format: bool) -> Strictness {
     if strict_format { Strictness::Strict } else { Strictness::Reference }
 }
 
+pub(crate) fn parse_options(threads: usize, io: &str, cache: &str) -> PyResult<ReadOptions> {
+    let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
+    Ok(ReadOptions { threads, io, cache, ..ReadOptions::default() })
+}
+
 fn parse_io(io: &str) -> PyResult<Io> {
     match io {
         "auto" => Ok(Io::Auto),
@@ -271,7 +306,7 @@ fn parse_cache(cache: &str) -> PyResult<Cache> {
 }
 
 /// What a read did; see `ReadStats` in the stub.
-fn stats<'py>(py: Python<'py>, done: &ReadStats) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn stats<'py>(py: Python<'py>, done: &ReadStats) -> PyResult<Bound<'py, PyDict>> {
     let way = |way: &Way| (way.shard, way.backend, way.reason.to_string(), way.bytes);
     let facts = PyDict::new(py);
     facts.set_item("bytes", done.bytes)?;

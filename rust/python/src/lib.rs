@@ -11,6 +11,7 @@ mod errors;
 mod overlap;
 mod save;
 mod shard;
+mod stream;
 
 use pyo3::prelude::*;
 
@@ -21,7 +22,7 @@ mod _rust {
     #[pymodule_export]
     use super::buffer::PyMapping;
     #[pymodule_export]
-    use super::checkpoint::{PyCheckpoint, available_memory, parse_header, read_index};
+    use super::checkpoint::{PyCheckpoint, PyWays, available_memory, parse_header, read_index};
     #[pymodule_export]
     use super::dtypes::can_cast;
     #[pymodule_export]
@@ -30,6 +31,8 @@ mod _rust {
     use super::save::{PySave, encode_header, recover};
     #[pymodule_export]
     use super::shard::plan_shards;
+    #[pymodule_export]
+    use super::stream::PyBlockReader;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
 

@@ -42,6 +42,11 @@ enum Steps {
 }
 
 impl Cast {
+    /// Whether elements stay as they are.
+    pub(super) fn is_copy(&self) -> bool {
+        matches!(self.steps, Steps::Copy)
+    }
+
     /// Size of an element that is read.
     #[must_use]
     pub fn from_bytes(&self) -> usize {

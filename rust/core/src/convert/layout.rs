@@ -72,6 +72,16 @@ impl Layout {
         Ok(Self { element_bytes, len, dims: pad(dims), reach })
     }
 
+    /// Some neighbouring dimensions of this one by themselves.
+    pub(crate) fn of_dims(&self, dims: &[Dim]) -> Self {
+        Self {
+            element_bytes: self.element_bytes,
+            len: dims.iter().map(|dim| dim.len).product(),
+            dims: pad(dims.to_vec()),
+            reach: reach(dims).expect("no more than that of all dimensions"),
+        }
+    }
+
     /// Size of an element.
     #[must_use]
     pub fn element_bytes(&self) -> usize {
@@ -140,7 +150,8 @@ impl Layout {
         region
     }
 
-    fn index(&self, mut position: usize) -> Vec<usize> {
+    /// The index of the element at a position in C order.
+    pub(crate) fn index(&self, mut position: usize) -> Vec<usize> {
         let mut index = vec![0; self.dims.len()];
         for (at, dim) in index.iter_mut().zip(&self.dims).rev() {
             (*at, position) = (position % dim.len, position / dim.len);

@@ -32,7 +32,7 @@ pub fn gather(source: &StridedSource<'_>, cast: &Cast, mut dest: Dest<'_>) {
     let (layout, range) = (source.layout(), source.range());
     assert_eq!(layout.element_bytes(), cast.from_bytes(), "size of an element that is read");
     assert_eq!(dest.len(), range.len() * cast.to_bytes(), "bytes of all elements");
-    let mut scratch = vec![0; SCRATCH_BYTES.min(range.len() * cast.from_bytes())];
+    let mut scratch = Vec::new();
     for region in layout.boxes(range) {
         let mut part = dest.split_off_front(region.len() * cast.to_bytes());
         let tiles = Tiles::new(layout, &region);
@@ -49,7 +49,7 @@ pub fn scatter(mut source: Source<'_>, cast: &Cast, mut dest: StridedDest<'_>) {
     let (layout, range) = (dest.layout().clone(), dest.range());
     assert_eq!(layout.element_bytes(), cast.to_bytes(), "size of an element that is written");
     assert_eq!(source.len(), range.len() * cast.from_bytes(), "bytes of all elements");
-    let mut scratch = vec![0; SCRATCH_BYTES.min(range.len() * cast.to_bytes())];
+    let mut scratch = Vec::new();
     for region in layout.boxes(range) {
         let part = source.split_off_front(region.len() * cast.from_bytes());
         let tiles = Tiles::new(&layout, &region);
@@ -62,15 +62,18 @@ fn gather_tile(
     cast: &Cast,
     dest: &mut Dest<'_>,
     tile: &Tile<'_>,
-    scratch: &mut [u8],
+    scratch: &mut Vec<u8>,
 ) {
     let (from, to) = (cast.from_bytes(), cast.to_bytes());
     if tile.is_run {
         let part = dest.part(tile.dense * to, tile.len() * to);
         return cast.run(source.run(&tile.block), part);
     }
-    let packed = &mut scratch[..tile.len() * from];
-    source.pack(&tile.block, packed);
+    if cast.is_copy() && tile.is_one_piece() {
+        return source.pack(&tile.block, &mut dest.part(tile.dense * to, tile.len() * to));
+    }
+    let packed = front(scratch, tile.len() * from);
+    source.pack(&tile.block, &mut Dest::from_slice(packed));
     for piece in tile.pieces() {
         let packed = &packed[piece.packed * from..][..piece.len * from];
         let part = dest.part(piece.dense * to, piece.len * to);
@@ -83,19 +86,25 @@ fn scatter_tile(
     cast: &Cast,
     dest: &mut StridedDest<'_>,
     tile: &Tile<'_>,
-    scratch: &mut [u8],
+    scratch: &mut Vec<u8>,
 ) {
     let (from, to) = (cast.from_bytes(), cast.to_bytes());
     if tile.is_run {
         let part = source.part(tile.dense * from, tile.len() * from);
         return cast.run(part, dest.run(&tile.block));
     }
-    let packed = &mut scratch[..tile.len() * to];
+    let packed = front(scratch, tile.len() * to);
     for piece in tile.pieces() {
         let part = source.part(piece.dense * from, piece.len * from);
         cast.run(part, Dest::from_slice(&mut packed[piece.packed * to..][..piece.len * to]));
     }
     dest.unpack(&tile.block, packed);
+}
+
+/// The front of scratch memory, which is made as large as tiles turn out to be.
+fn front(scratch: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    scratch.resize(len.max(scratch.len()), 0);
+    &mut scratch[..len]
 }
 
 /// A part of a box that is packed at once, or a run of it that need not be.
@@ -120,10 +129,15 @@ impl Tile<'_> {
         self.block.rows.len * self.block.cols.len
     }
 
+    /// Whether its elements are next to each other on the contiguous side.
+    fn is_one_piece(&self) -> bool {
+        self.block.cols.len == self.dense_row || self.block.rows.len == 1
+    }
+
     fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let cols = self.block.cols.len;
-        let is_one = cols == self.dense_row;
-        let (count, len) = if is_one { (1, self.len()) } else { (self.block.rows.len, cols) };
+        let (count, len) =
+            if self.is_one_piece() { (1, self.len()) } else { (self.block.rows.len, cols) };
         (0..count).map(move |i| Piece {
             packed: i * cols,
             dense: self.dense + i * self.dense_row,

@@ -4,20 +4,21 @@ use super::{Cache, Io};
 use crate::sys::file_system::FileSystem;
 use std::fmt;
 
-/// Reads shorter than this on average are left to the page cache, which fetches no more than the
+/// Parts shorter than this on average are left to the page cache, which fetches no more than the
 /// pages they touch, and keeps those that the next one touches too.
 const SMALL_READ_BYTES: u64 = 64 << 10;
 
 /// What is known of a shard before it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
-    /// Bytes wanted of this shard.
-    pub wanted: u64,
+    /// Bytes to be read of this shard.
+    pub read_bytes: u64,
     /// About how many of them are in the page cache.
     pub resident: u64,
-    /// Reads that deliver them.
-    pub reads: u64,
-    /// Bytes that are wanted of all shards together and are not in the page cache.
+    /// Parts of the shard that they are in, apart from each other; how these are cut into reads does
+    /// not matter.
+    pub parts: u64,
+    /// Bytes that are to be read of all shards together and are not in the page cache.
     pub missing_of_all: u64,
     /// Memory that can still be used; `None`: unknown.
     pub available: Option<u64>,
@@ -75,12 +76,12 @@ impl fmt::Display for Reason {
 /// "Room" is half of the available memory, for the destinations may be fresh and need as much.
 #[must_use]
 pub fn choose(facts: &Facts) -> (Io, Reason) {
-    let short = facts.wanted / facts.reads.max(1) < SMALL_READ_BYTES;
+    let short = facts.read_bytes / facts.parts.max(1) < SMALL_READ_BYTES;
     match (facts.file_system, facts.available) {
         (kind @ (FileSystem::Memory | FileSystem::Network | FileSystem::Fuse), _) => {
             (Io::Buffered, Reason::FileSystem(kind))
         }
-        _ if facts.resident > facts.wanted / 2 => (Io::Buffered, Reason::Resident),
+        _ if facts.resident > facts.read_bytes / 2 => (Io::Buffered, Reason::Resident),
         _ if short => (Io::Buffered, Reason::SmallReads),
         _ if facts.cache == Cache::Drop => (Io::Direct, Reason::LeavesNoTrace),
         (_, None) => (Io::Buffered, Reason::Unknown),
@@ -99,9 +100,9 @@ mod tests {
 
     /// A cold shard of one of 5 GB on a disk, with much memory.
     const COLD: Facts = Facts {
-        wanted: 5 * GB,
+        read_bytes: 5 * GB,
         resident: 0,
-        reads: 2560,
+        parts: 3,
         missing_of_all: 5 * GB,
         available: Some(24 * GB),
         file_system: FileSystem::Local,
@@ -112,7 +113,7 @@ mod tests {
     fn each_situation_has_its_way() {
         let full = Facts { available: Some(9 * GB), ..COLD };
         let drop = Facts { cache: Cache::Drop, ..COLD };
-        let short = |facts| Facts { reads: 1 << 20, ..facts };
+        let short = |facts| Facts { parts: 1 << 20, ..facts };
         let cached = |facts| Facts { resident: 3 * GB, ..facts };
         let on = |file_system| Facts { file_system, ..full };
         let rows = [
@@ -162,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_wanted_is_no_reason_to_divide_by_it() {
-        let nothing = Facts { wanted: 0, reads: 0, missing_of_all: 0, ..COLD };
+    fn nothing_to_read_is_no_reason_to_divide_by_it() {
+        let nothing = Facts { read_bytes: 0, parts: 0, missing_of_all: 0, ..COLD };
         assert_eq!(choose(&nothing), (Io::Buffered, Reason::SmallReads));
     }
 

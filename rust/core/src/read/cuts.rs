@@ -1,6 +1,7 @@
 //! Parts of tensors, cut along dimensions, packed into memory: columns of a matrix for one rank.
 
-use super::Job;
+use super::job::{Job, JobDest};
+use super::rows::RowsDest;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::runs::{Footprint, View};
@@ -31,41 +32,42 @@ pub struct CutJob<'a> {
 }
 
 impl Checkpoint {
-    /// Resolves cuts to jobs for [`Checkpoint::read_into`], one for each contiguous run of bytes.
+    /// Resolves cuts to jobs for [`Checkpoint::read_into`], one for each; what is empty has none.
+    ///
+    /// A job reads its runs of bytes together with what lies between them where that is no more than
+    /// [`PlanOptions::max_gap`](crate::plan::PlanOptions::max_gap), and so no byte twice. Two jobs
+    /// that want columns of the same rows read what lies between them twice.
     ///
     /// # Errors
-    /// [`Error::CutOutside`] when a cut leaves its dimension; [`Error::DestinationSize`];
-    /// [`Error::DestinationsOverlap`].
+    /// [`Error::CutOutside`] when a cut leaves its dimension, or the address space;
+    /// [`Error::DestinationSize`]; [`Error::DestinationsOverlap`].
     pub fn cut_jobs<'a>(&self, parts: Vec<CutJob<'a>>) -> Result<Vec<Job<'a>>> {
         let spans = parts.iter().map(|part| (part.dest.span(), part.tensor)).collect();
         self.refuse_overlap(spans)?;
-        let mut jobs = Vec::new();
-        for part in parts {
-            self.add_runs(part, &mut jobs)?;
-        }
-        Ok(jobs)
+        let jobs = parts.into_iter().map(|part| self.cut_job(part));
+        jobs.filter_map(Result::transpose).collect()
     }
 
-    fn add_runs<'a>(&self, part: CutJob<'a>, jobs: &mut Vec<Job<'a>>) -> Result<()> {
-        let CutJob { tensor, shape, cuts, mut dest } = part;
+    fn cut_job<'a>(&self, part: CutJob<'a>) -> Result<Option<Job<'a>>> {
+        let CutJob { tensor, shape, cuts, dest } = part;
         let (name, located) = self.tensor(tensor);
         let byte_len = located.file_range.end - located.file_range.start;
-        let Some(view) = cut_view(byte_len, &shape, &cuts) else {
-            return Err(Error::CutOutside { tensor: name.to_owned(), shape, byte_len });
-        };
+        let outside = |shape| Error::CutOutside { tensor: name.to_owned(), shape, byte_len };
+        let Some(view) = cut_view(byte_len, &shape, &cuts) else { return Err(outside(shape)) };
         let expected = view.shape.iter().product::<u64>() * view.element_bytes;
         let found = dest.len() as u64;
         if expected != found {
             return Err(Error::DestinationSize { tensor: name.to_owned(), expected, found });
         }
-        let Some(footprint) = Footprint::of(&view) else { return Ok(()) };
-        let run_len = usize::try_from(footprint.run_bytes()).expect("a part of `dest`");
-        // Sorted by address: the order of the elements, as the steps of a cut shrink from
+        let Some(footprint) = Footprint::of(&view) else { return Ok(None) };
+        // Runs are filled by address: the order of the elements, as the steps of a cut shrink from
         // dimension to dimension.
-        for start in footprint.starts() {
-            jobs.push(Job { tensor, start, dest: dest.split_off_front(run_len).into() });
-        }
-        Ok(())
+        let dest = if footprint.dims().is_empty() {
+            dest.into()
+        } else {
+            JobDest::Rows(RowsDest::new(&footprint, dest).map_err(|_| outside(shape))?)
+        };
+        Ok(Some(Job { tensor, start: footprint.span().start, dest }))
     }
 }
 

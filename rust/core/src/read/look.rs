@@ -3,8 +3,9 @@
 
 use super::choose::{Facts, Reason, choose};
 use super::route::Portion;
-use super::{Cache, Io, ReadOptions};
+use super::{Cache, Io, ReadOptions, whole};
 use crate::checkpoint::{Checkpoint, Shard};
+use crate::plan::{PlanOptions, Read, plan_reads};
 use crate::sys::file::reopen;
 use crate::sys::file_system::FileSystem;
 use crate::sys::memory::available_memory;
@@ -24,23 +25,53 @@ const SAMPLES: u64 = 8;
 /// Length of a sample.
 const SAMPLE_BYTES: u64 = 256 << 10;
 
-/// The way of each portion, and why.
-pub(super) fn choose_ways(
-    checkpoint: &Checkpoint,
-    portions: &[Portion],
-    options: &ReadOptions,
-) -> Vec<(Io, Reason)> {
-    let wanted: u64 = portions.iter().map(|portion| portion.wanted).sum();
-    match options.io {
-        Io::Auto if wanted < LITTLE_BYTES && options.cache == Cache::Keep => {
-            vec![(Io::Buffered, Reason::Little); portions.len()]
-        }
-        Io::Auto => {
-            let look = |portion: &Portion| Sight::of(&checkpoint.shards()[portion.shard], portion);
-            let sights: Vec<_> = portions.iter().map(look).collect();
-            choose_by_sights(portions, &sights, available_memory(), options.cache)
-        }
-        io => vec![(io, Reason::Asked); portions.len()],
+/// How each shard is to be read, and why: chosen once for all that belongs together.
+#[derive(Clone, Debug)]
+pub struct Ways(Vec<(Portion, (Io, Reason))>);
+
+impl Ways {
+    /// What was looked at, with the way of each.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = &(Portion, (Io, Reason))> {
+        self.0.iter()
+    }
+
+    /// The way of a shard; the page cache's, if nobody looked at it.
+    pub(super) fn of(&self, shard: usize) -> (Io, Reason) {
+        let found = self.0.binary_search_by_key(&shard, |(portion, _)| portion.shard);
+        found.map_or((Io::Buffered, Reason::Unknown), |position| self.0[position].1)
+    }
+}
+
+impl Checkpoint {
+    /// Chooses the ways for tensors that are read by several calls, so that they are judged
+    /// together: by [`Checkpoint::read_by`].
+    #[must_use]
+    pub fn look(&self, tensors: &[usize], options: &ReadOptions) -> Ways {
+        let wants = tensors.iter().map(|&tensor| whole(self.tensor(tensor).1));
+        let wants: Vec<_> = wants.collect();
+        let whole_parts =
+            PlanOptions { chunk_bytes: u64::MAX, max_pieces: usize::MAX, ..options.plan };
+        let plan = plan_reads(&wants, &whole_parts);
+        let of_shard = |reads: &[Read]| Portion::of_reads(reads, whole_parts.max_gap);
+        let portions = plan.reads.chunk_by(|a, b| a.shard == b.shard).map(of_shard);
+        self.choose_ways(portions.collect(), options)
+    }
+
+    /// The ways of portions, by shard.
+    pub(super) fn choose_ways(&self, portions: Vec<Portion>, options: &ReadOptions) -> Ways {
+        let read_bytes: u64 = portions.iter().map(|portion| portion.read_bytes).sum();
+        let chosen = match options.io {
+            Io::Auto if read_bytes < LITTLE_BYTES && options.cache == Cache::Keep => {
+                vec![(Io::Buffered, Reason::Little); portions.len()]
+            }
+            Io::Auto => {
+                let look = |portion: &Portion| Sight::of(&self.shards()[portion.shard], portion);
+                let sights: Vec<_> = portions.iter().map(look).collect();
+                choose_by_sights(&portions, &sights, available_memory(), options.cache)
+            }
+            io => vec![(io, Reason::Asked); portions.len()],
+        };
+        Ways(portions.into_iter().zip(chosen).collect())
     }
 }
 
@@ -52,14 +83,22 @@ fn choose_by_sights(
 ) -> Vec<(Io, Reason)> {
     let seen = || portions.iter().zip(sights);
     let resident = |sight: &Option<Sight>| sight.as_ref().map_or(0, |sight| sight.resident);
-    let missing_of_all = seen().map(|(portion, sight)| portion.wanted - resident(sight)).sum();
+    let missing_of_all = seen().map(|(portion, sight)| portion.read_bytes - resident(sight)).sum();
     let choose_one = |(portion, sight): (&Portion, &Option<Sight>)| {
         let Some(Sight { file_system, resident }) = *sight else {
             let io = if cache == Cache::Drop { Io::Direct } else { Io::Buffered };
             return (io, Reason::Unknown);
         };
-        let (wanted, reads) = (portion.wanted, portion.reads);
-        choose(&Facts { wanted, resident, reads, missing_of_all, available, file_system, cache })
+        let Portion { read_bytes, parts, .. } = *portion;
+        choose(&Facts {
+            read_bytes,
+            resident,
+            parts,
+            missing_of_all,
+            available,
+            file_system,
+            cache,
+        })
     };
     seen().map(choose_one).collect()
 }
@@ -79,8 +118,8 @@ impl Sight {
             asked += sample.end - sample.start;
             found += u128::from(resident_bytes(&file, &sample)?);
         }
-        let resident = u128::from(portion.wanted) * found / u128::from(asked.max(1));
-        let resident = u64::try_from(resident).ok()?.min(portion.wanted);
+        let resident = u128::from(portion.read_bytes) * found / u128::from(asked.max(1));
+        let resident = u64::try_from(resident).ok()?.min(portion.read_bytes);
         Some(Self { file_system: FileSystem::of(&file), resident })
     }
 }

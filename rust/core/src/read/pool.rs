@@ -6,7 +6,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, Scope};
+use std::thread::{Builder, JoinHandle, Scope};
 
 /// The caller's hold on running work: stop it, or see how far it is.
 #[derive(Debug, Default)]
@@ -88,6 +88,11 @@ fn start_thread<'scope>(
     Builder::new().name("windlass".to_owned()).spawn_scoped(scope, work).is_ok()
 }
 
+/// Starts a thread that outlives its scope, unless the system has none left.
+pub(super) fn start_free_thread(work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    Builder::new().name("windlass".to_owned()).spawn(work).ok()
+}
+
 struct Queue<Group> {
     groups: Mutex<std::vec::IntoIter<Group>>,
     failed: AtomicBool,
@@ -134,7 +139,8 @@ impl<Task, Group: IntoIterator<Item = Task>> Queue<Group> {
     }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+/// What a thread said when it panicked.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no message").to_owned()
 }

@@ -2,13 +2,15 @@
 //! the page cache.
 
 use super::choose::Reason;
-use super::{Backend, ShardReader};
+use super::{Backend, Cache, Io, ShardReader, backend_leaving};
 use crate::checkpoint::Shard;
-use crate::plan::{Read, ReadPlan, Target};
+use crate::error::Result;
+use crate::plan::Read;
 use crate::sys::file::reopen;
 use crate::sys::residency::{drop_cached, missing_ranges, page_bytes};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How one shard was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,63 +25,100 @@ pub struct Way {
     pub bytes: u64,
 }
 
-/// What a plan wants of one shard.
+/// What is wanted of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Portion {
     pub(super) shard: usize,
-    pub(super) wanted: u64,
-    pub(super) reads: u64,
-    /// From the first wanted byte to the last.
+    /// Bytes that are read.
+    pub(super) read_bytes: u64,
+    /// Parts of the file that are apart from each other; how they are cut into reads does not
+    /// matter.
+    pub(super) parts: u64,
+    /// From the first byte to the last.
     pub(super) range: Range<u64>,
 }
 
 impl Portion {
-    /// Of reads of one shard.
-    fn of(reads: &[Read]) -> Self {
-        let pieces = reads.iter().flat_map(|read| &read.pieces);
-        let wanted = pieces.filter(|piece| piece.target != Target::Gap).map(|piece| piece.len);
-        let end = reads.iter().map(|read| read.offset + read.len()).max();
-        Self {
-            shard: reads[0].shard,
-            wanted: wanted.sum(),
-            reads: reads.len() as u64,
-            range: reads[0].offset..end.unwrap_or_default(),
+    /// Nothing of a shard.
+    pub(super) fn new(shard: usize) -> Self {
+        Self { shard, read_bytes: 0, parts: 0, range: Range { start: u64::MAX, end: 0 } }
+    }
+
+    /// Reads of one shard, as [`Portion::add_reads`] takes them.
+    pub(super) fn of_reads(reads: &[Read], max_gap: u64) -> Self {
+        let mut portion = Self::new(reads[0].shard);
+        portion.add_reads(reads, max_gap);
+        portion
+    }
+
+    /// Adds reads in the order of the file; those that are no more than `max_gap` apart are one part.
+    pub(super) fn add_reads(&mut self, reads: &[Read], max_gap: u64) {
+        let mut reached: Option<u64> = None;
+        for read in reads {
+            let end = read.offset + read.len();
+            self.read_bytes += read.len();
+            let is_near = |reached: u64| read.offset <= reached.saturating_add(max_gap);
+            self.parts += u64::from(!reached.is_some_and(is_near));
+            reached = reached.max(Some(end));
+            self.reach(&(read.offset..end));
         }
     }
-}
 
-/// The portions of a plan, by shard.
-pub(super) fn portions(plan: &ReadPlan) -> Vec<Portion> {
-    plan.reads.chunk_by(|a, b| a.shard == b.shard).map(Portion::of).collect()
+    /// Adds rows that are far apart.
+    pub(super) fn add_rows(&mut self, range: &Range<u64>, count: usize, row_bytes: usize) {
+        self.parts += count as u64;
+        self.read_bytes += count as u64 * row_bytes as u64;
+        self.reach(range);
+    }
+
+    fn reach(&mut self, range: &Range<u64>) {
+        self.range = self.range.start.min(range.start)..self.range.end.max(range.end);
+    }
 }
 
 /// How one shard is being read.
 pub(super) struct Route<'a> {
-    pub(super) backend: &'a dyn Backend,
+    backend: &'a dyn Backend,
     portion: Portion,
     reason: Reason,
+    cache: Cache,
     refused: AtomicBool,
+    delivered: AtomicU64,
     /// What was not in the page cache before, and is to be taken out again; in ascending order.
-    not_kept: Vec<Range<u64>>,
+    not_kept: OnceLock<Vec<Range<u64>>>,
 }
 
 impl<'a> Route<'a> {
-    pub(super) fn new(portion: Portion, backend: &'a dyn Backend, reason: Reason) -> Self {
-        let refused = AtomicBool::new(false);
-        Self { backend, portion, reason, refused, not_kept: Vec::new() }
+    pub(super) fn new(
+        portion: Portion,
+        backend: &'a dyn Backend,
+        reason: Reason,
+        cache: Cache,
+    ) -> Self {
+        let (refused, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { backend, portion, reason, cache, refused, delivered, not_kept: OnceLock::new() }
+    }
+
+    /// By the backend for a way of reading.
+    pub(super) fn by(portion: Portion, (io, reason): (Io, Reason), cache: Cache) -> Self {
+        Self::new(portion, backend_leaving(io, cache), reason, cache)
     }
 
     pub(super) fn shard(&self) -> usize {
         self.portion.shard
     }
 
-    /// Notes what the page cache has now, so that all else that reading brings there is taken out
-    /// again.
-    pub(super) fn leave_no_trace(&mut self, shard: &Shard) {
-        // A shard that cannot be opened cannot be read either, and then the reader will say so.
-        let Ok(file) = reopen(&shard.path, &shard.identity) else { return };
-        // Where the system does not say, all that is read is taken out again.
-        self.not_kept = missing_ranges(&file, &self.portion.range)
-            .unwrap_or_else(|_| vec![self.portion.range.clone()]);
+    /// Opens the shard for one worker. The first one notes what the page cache has then, if all else
+    /// that reading brings there is to be taken out again.
+    pub(super) fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
+        if self.cache == Cache::Drop {
+            let file = reopen(&shard.path, &shard.identity)?;
+            // Where the system does not say, all that is read is taken out again.
+            let missing = || missing_ranges(&file, &self.portion.range);
+            let all = |_| vec![self.portion.range.clone()];
+            self.not_kept.get_or_init(|| missing().unwrap_or_else(all));
+        }
+        self.backend.open(shard)
     }
 
     /// After a read of some bytes, also a failed one.
@@ -88,18 +127,24 @@ impl<'a> Route<'a> {
             self.refused.store(true, Ordering::Relaxed);
         }
         if let Some(file) = reader.cached_file() {
-            pages_within(&self.not_kept, &read).for_each(|pages| drop_cached(file, &pages));
+            let not_kept = self.not_kept.get().map_or(&[][..], Vec::as_slice);
+            pages_within(not_kept, &read).for_each(|pages| drop_cached(file, &pages));
         }
     }
 
-    pub(super) fn into_way(self) -> Way {
-        let Portion { shard, wanted, .. } = self.portion;
-        let (backend, reason) = if self.refused.into_inner() {
+    /// After bytes have reached their destinations.
+    pub(super) fn add_delivered(&self, bytes: u64) {
+        self.delivered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn way(&self) -> Way {
+        let (backend, reason) = if self.refused.load(Ordering::Relaxed) {
             ("buffered", Reason::Refused)
         } else {
             (self.backend.name(), self.reason)
         };
-        Way { shard, backend, reason, bytes: wanted }
+        let bytes = self.delivered.load(Ordering::Relaxed);
+        Way { shard: self.shard(), backend, reason, bytes }
     }
 }
 
@@ -119,17 +164,26 @@ mod tests {
     use crate::plan::{PlanOptions, Want, plan_reads};
 
     #[test]
-    fn shares_count_what_is_wanted_and_not_what_lies_between() {
-        let want = |shard, range| Want { shard, range, element_bytes: None };
-        let wants = [want(0, 8..12), want(2, 0..5), want(2, 9..10), want(2, 9000..9010)];
-        let portions = portions(&plan_reads(&wants, &PlanOptions::default()));
-        let facts = |portion: &Portion| {
-            (portion.shard, portion.wanted, portion.reads, portion.range.clone())
-        };
-        assert_eq!(
-            portions.iter().map(facts).collect::<Vec<_>>(),
-            [(0, 4, 1, 8..12), (2, 16, 2, 0..9010)]
-        );
+    fn parts_are_what_is_apart_however_it_is_cut_into_reads() {
+        let want = |range| Want { shard: 2, range, element_bytes: None };
+        let wants = [want(0..5), want(9..10), want(9000..19_010), want(30_000..30_001)];
+        for (chunk_bytes, max_pieces) in [(1 << 20, 9), (100, 9), (1 << 20, 1)] {
+            let options = PlanOptions { chunk_bytes, max_pieces, ..PlanOptions::default() };
+            let plan = plan_reads(&wants, &options);
+            let mut portion = Portion::new(2);
+            portion.add_reads(&plan.reads, options.max_gap);
+            assert_eq!((portion.parts, portion.range.clone()), (3, 0..30_001), "{options:?}");
+            assert!((10_017..=10_021).contains(&portion.read_bytes), "{portion:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_far_apart_are_parts_of_their_own() {
+        let mut portion = Portion::new(0);
+        portion.add_rows(&(50..1000), 10, 5);
+        portion.add_rows(&(20..60), 1, 40);
+        let Portion { read_bytes, parts, range, .. } = portion;
+        assert_eq!((read_bytes, parts, range), (90, 11, 20..1000));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::dest::{Dest, fill_front_from_raw};
 use super::file::{FileIdentity, reopen};
+use super::source::Source;
 use crate::error::{Error, Result};
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
@@ -52,6 +53,13 @@ impl Mapping {
         Ok(Self(MmapRaw::from(MmapOptions::new().len(len.max(1)).map_anon()?)))
     }
 
+    /// Asks for huge pages, of which it takes fewer to make large memory present.
+    pub(crate) fn prefer_huge_pages(&self) {
+        // Advice: small pages do as well.
+        #[cfg(target_os = "linux")]
+        drop(self.0.advise(memmap2::Advice::HugePage));
+    }
+
     /// First byte of the map.
     #[must_use]
     pub fn as_mut_ptr(&self) -> *mut u8 {
@@ -63,6 +71,13 @@ impl Mapping {
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// All of it, to be read. What another process has cut off a file raises SIGBUS.
+    #[must_use]
+    pub fn source(&self) -> Source<'_> {
+        // SAFETY: the map is one allocation, readable and initialised as long as `self` lives.
+        unsafe { Source::from_raw(self.as_mut_ptr(), self.len()) }
     }
 
     /// Has the kernel read no more than the pages that are touched.

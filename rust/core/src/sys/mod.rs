@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod block;
 pub mod dest;
 pub mod direct;
 pub(crate) mod elements;

@@ -106,9 +106,16 @@ impl<'a> StridedSource<'a> {
     /// it is not within it.
     #[must_use]
     pub fn from_slice(slice: &'a [u8], first: usize, layout: Layout) -> Option<Self> {
-        is_within(slice.len(), first, &layout).then(|| {
-            let first = slice.as_ptr().wrapping_add(first);
-            // SAFETY: all elements are within the slice, as was just checked.
+        Self::within(Source::from_slice(slice), first, layout)
+    }
+
+    /// A tensor within memory, whose first element in C order begins at byte `first`; `None` when
+    /// it is not within it.
+    pub(crate) fn within(memory: Source<'a>, first: usize, layout: Layout) -> Option<Self> {
+        is_within(memory.len(), first, &layout).then(|| {
+            let first = memory.start().wrapping_add(first);
+            // SAFETY: all elements are within the memory, as was just checked, which is readable
+            // and initialised for `'a` (the contract of `Source::from_raw`).
             unsafe { Self::from_raw(first, layout) }
         })
     }
@@ -160,14 +167,14 @@ impl<'a> StridedSource<'a> {
     ///
     /// # Panics
     /// When the block is not among these elements, or `dense` has another size.
-    pub(crate) fn pack(&self, block: &Block<'_>, dense: &mut [u8]) {
+    pub(crate) fn pack(&self, block: &Block<'_>, dense: &mut Dest<'_>) {
         let bytes = self.layout.element_bytes();
         assert_eq!(dense.len(), block.len() * bytes, "a block is packed whole");
-        let (from, to) = (self.start(block), dense.as_mut_ptr());
+        let (from, to) = (self.start(block), dense.start());
         let (from_steps, to_steps) = (block.steps(&self.layout), block.dense_steps());
         let lens = [block.rows.len, block.cols.len];
-        // SAFETY: the elements of the block are within the tensor (checked by `start`), those of
-        // `dense` within the slice, which cannot overlap readable memory of another owner.
+        // SAFETY: the elements of the block are within the tensor (checked by `start`); `dense` is
+        // writable, has room for them, and overlaps no readable memory of another owner.
         unsafe { copy_elements(bytes, from, from_steps, to, to_steps, lens) };
     }
 

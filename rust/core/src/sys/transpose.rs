@@ -119,13 +119,15 @@ pub(super) unsafe fn copy_block<T: Bits + Transpose>(
     let units = |steps: Steps| (steps.row == 1, steps.col == 1);
     match (units(from_steps), units(to_steps)) {
         // SAFETY: the caller's.
-        ((_, true), (_, true)) => unsafe { ends.copy_rows(rows, cols) },
+        ((_, true), (_, true)) if rows == 1 || cols * size_of::<T>() >= SHORT_ROW_BYTES => unsafe {
+            ends.copy_rows(rows, cols);
+        },
         // SAFETY: the caller's.
         ((_, true), (true, _)) => unsafe { ends.copy_squares(rows, cols) },
         // SAFETY: the caller's.
         ((true, _), (_, true)) => unsafe { ends.transposed().copy_squares(cols, rows) },
         // SAFETY: the caller's.
-        _ if is_denser_by_rows(from_steps, to_steps) => unsafe {
+        _ if is_along_rows(from_steps, to_steps, lens) => unsafe {
             ends.transposed().copy_each(cols, rows);
         },
         // SAFETY: the caller's.
@@ -133,8 +135,15 @@ pub(super) unsafe fn copy_block<T: Bits + Transpose>(
     }
 }
 
-/// Whether rows are closer to each other than columns at the end where both are further apart.
-fn is_denser_by_rows(from: Steps, to: Steps) -> bool {
+/// Rows of fewer bytes are not worth a call each.
+const SHORT_ROW_BYTES: usize = 32;
+
+/// Whether to copy column by column: where a row is one element, or short and contiguous at both ends;
+/// and where rows are closer to each other than columns at the end where both are further apart.
+fn is_along_rows(from: Steps, to: Steps, [rows, cols]: [usize; 2]) -> bool {
+    if rows == 1 || cols == 1 || (from.col == 1 && to.col == 1) {
+        return rows > 1;
+    }
     let strided = if to.col == 1 { from } else { to };
     strided.row.unsigned_abs() < strided.col.unsigned_abs()
 }

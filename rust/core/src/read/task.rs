@@ -1,0 +1,81 @@
+//! [`Task`]: one read of a plan together with the memory that it fills; and stretches of such.
+
+use super::job::JobDest;
+use crate::plan::{Piece, Read, ReadPlan, Target};
+
+/// A thread reads this much of a file from front to back before it goes elsewhere, if that leaves
+/// two such stretches to every thread: then the kernel sees it coming, and reads ahead in large
+/// requests into large pages.
+///
+/// Measured on 2 cores with 2.2 GB, cold, 16 threads, medians of 5 rounds: 2.1 s where every read of
+/// 2 MiB went to the next thread and read-ahead was off; with it, 2.1 s in stretches of 8 MiB, 1.4 s
+/// of 16, 1.2 s of 32, 1.8 s of 64.
+pub(super) const STRETCH_BYTES: u64 = 32 << 20;
+
+/// A read together with the memory it fills; `None` stands for a gap.
+pub(super) struct Task<'a> {
+    pub(super) shard: usize,
+    pub(super) offset: u64,
+    pub(super) pieces: Vec<(usize, Option<JobDest<'a>>)>,
+}
+
+impl Task<'_> {
+    /// Shard, and where in it the read begins.
+    pub(super) fn place(&self) -> (usize, u64) {
+        (self.shard, self.offset)
+    }
+
+    /// Bytes that somebody wants.
+    pub(super) fn delivered(&self) -> u64 {
+        self.pieces.iter().filter_map(|(_, dest)| dest.as_ref()).map(JobDest::delivered).sum()
+    }
+
+    /// Bytes that are not read into place.
+    pub(super) fn scratch_len(&self) -> usize {
+        let is_in_place = |dest: &Option<_>| matches!(dest, Some(JobDest::Bytes(_)));
+        let others = self.pieces.iter().filter(|(_, dest)| !is_in_place(dest));
+        others.map(|(len, _)| *len).sum()
+    }
+}
+
+/// Deals the destinations out to the reads of the plan.
+pub(super) fn tasks(plan: ReadPlan, mut dests: Vec<JobDest<'_>>) -> Vec<Task<'_>> {
+    plan.reads.into_iter().map(|read| task(read, &mut dests)).collect()
+}
+
+fn task<'a>(read: Read, dests: &mut [JobDest<'a>]) -> Task<'a> {
+    let deal = |piece: Piece| {
+        let len = usize::try_from(piece.len).expect("no piece is longer than a chunk");
+        match piece.target {
+            Target::Gap => (len, None),
+            Target::Want(position) => (len, Some(dests[position].split_off_front(len))),
+        }
+    };
+    Task {
+        shard: read.shard,
+        offset: read.offset,
+        pieces: read.pieces.into_iter().map(deal).collect(),
+    }
+}
+
+/// Groups neighbouring reads of a shard, of which `place` says shard and offset, to stretches of at
+/// most about that many bytes.
+pub(super) fn stretches<T>(
+    reads: Vec<T>,
+    most_bytes: u64,
+    place: impl Fn(&T) -> (usize, u64),
+) -> Vec<Vec<T>> {
+    let mut stretches: Vec<Vec<T>> = Vec::new();
+    for read in reads {
+        let (shard, offset) = place(&read);
+        match stretches.last_mut() {
+            Some(open) if joins(place(&open[0]), (shard, offset), most_bytes) => open.push(read),
+            _ => stretches.push(vec![read]),
+        }
+    }
+    stretches
+}
+
+fn joins(first: (usize, u64), next: (usize, u64), most_bytes: u64) -> bool {
+    first.0 == next.0 && next.1 - first.1 < most_bytes
+}
