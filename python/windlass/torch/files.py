@@ -11,7 +11,7 @@ from windlass.torch.tensors import ADAPTER, find_device
 if TYPE_CHECKING:
     import torch
 
-    from windlass.types import Cache, Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 
 def load_file(
@@ -22,6 +22,7 @@ def load_file(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    prefetch: Prefetch = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -39,6 +40,9 @@ def load_file(
             `"buffered"`, or `"direct"`, past the page cache.
         cache: whether the page cache is to `"keep"` what is read for `"owned"`, or to `"drop"` all
             that was not in it before.
+        prefetch: read what is mapped ahead, in the background, from the first byte on: `True` for
+            as much as half of the available memory holds, or a size such as `"2GB"`. It ends when
+            nobody looks into the map any more, and keeps no process alive.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
@@ -50,6 +54,7 @@ def load_file(
         ShardNotFound: no such file.
         InvalidHeader: the file breaks the format.
         UnsupportedDtype: torch has no dtype for a tensor.
+        ValueError: an option that is none, or `prefetch` without a map.
 
     Example:
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
@@ -66,6 +71,7 @@ def load_file(
         threads=threads,
         io=io,
         cache=cache,
+        prefetch=prefetch,
     )
     loaded = file.get_all(progress)
     if target.type == "cpu":

@@ -39,6 +39,7 @@ class ReadSettings(NamedTuple):
         threads: reader threads; 0 leaves the number to the engine.
         io: see `windlass.types.Io`.
         cache: see `windlass.types.Cache`.
+        prefetch: bytes of what is mapped, and not read, that are read in the background.
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
     """
@@ -46,6 +47,7 @@ class ReadSettings(NamedTuple):
     threads: int = 0
     io: Io = "auto"
     cache: Cache = "keep"
+    prefetch: int = 0
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
 

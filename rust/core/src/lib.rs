@@ -57,7 +57,9 @@ pub use error::{Error, FormatError, IndexError, Result};
 pub use header::{Header, NewTensor, Strictness};
 pub use index::Index;
 pub use names::ByName;
-pub use read::{Cache, Control, Cut, CutJob, Io, Job, JobDest, ReadOptions, ReadStats, Way};
+pub use read::{
+    Ahead, Cache, Control, Cut, CutJob, Io, Job, JobDest, Prefetch, ReadOptions, ReadStats, Way,
+};
 pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;
 pub use sys::mmap::Mapping;

@@ -9,6 +9,7 @@ mod detach;
 mod dtypes;
 mod errors;
 mod overlap;
+mod prefetch;
 mod save;
 mod shard;
 
@@ -26,6 +27,8 @@ mod _rust {
     use super::dtypes::can_cast;
     #[pymodule_export]
     use super::overlap::resolve_overlaps;
+    #[pymodule_export]
+    use super::prefetch::{PyPrefetch, prefetch};
     #[pymodule_export]
     use super::save::{PySave, encode_header, recover};
     #[pymodule_export]

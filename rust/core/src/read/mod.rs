@@ -13,12 +13,14 @@ mod look;
 mod mapped;
 pub mod pool;
 mod positional;
+mod prefetch;
 mod route;
 
 pub use choose::Reason;
 pub use cuts::{Cut, CutJob};
 pub use job::{ElementsDest, Job, JobDest};
 pub use pool::Control;
+pub use prefetch::{Ahead, Prefetch};
 pub use route::Way;
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
