@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+import torch
+
 from windlass.arrays import ArrayFile
-from windlass.options import is_pread
+from windlass.layout import CheckpointFile
+from windlass.options import check_options, is_pread
+from windlass.progress import track
+from windlass.quiet import paused_gc
+from windlass.reports import ReadReport
+from windlass.torch.fill import Fill, ReadSettings, fill
+from windlass.torch.lanes import has_lane
+from windlass.torch.sources import SafeSource
 from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
-    import torch
-
     from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 
@@ -31,7 +39,7 @@ def load_file(
 
     Args:
         filename: the file.
-        device: where the tensors go.
+        device: where the tensors go. To a GPU they are read at once, whatever `memory` says.
         memory: `"mapped"` (the default) returns at once: tensors look into a private map of the
             file, which is read when they are touched; writing to them leaves the file alone.
             `"owned"` reads everything now, on several threads, into memory of its own.
@@ -63,6 +71,10 @@ def load_file(
     if is_pread(backend):
         memory, io = "owned", "buffered"
     target = find_device(device)
+    if has_lane(target):
+        check_options(memory=memory, io=io, cache=cache, threads=threads)
+        settings = ReadSettings(threads or 0, io, cache)
+        return _load_to(target, filename, settings, progress, strict_format=strict_format)
     file = ArrayFile(
         filename,
         ADAPTER,
@@ -77,3 +89,27 @@ def load_file(
     if target.type == "cpu":
         return loaded
     return {name: tensor.to(target) for name, tensor in loaded.items()}
+
+
+def _load_to(
+    device: torch.device,
+    filename: PathLike,
+    settings: ReadSettings,
+    progress: Progress,
+    *,
+    strict_format: bool,
+) -> dict[str, torch.Tensor]:
+    """Read every tensor straight into memory of a device."""
+    file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
+    report = ReadReport()
+    with paused_gc():
+        source = SafeSource(file, strict_format=strict_format)
+        layouts = ((name, source.layout(name)) for name in source.positions)
+        loaded = {
+            name: torch.empty(shape, dtype=dtype, device=device) for name, (dtype, shape) in layouts
+        }
+        fills = [Fill(name, tensor) for name, tensor in loaded.items()]
+        with track(sum(map(source.nbytes, loaded)), progress) as tell:
+            fill(source, fills, settings._replace(report=report, tell=tell))
+    report.log(source.path)
+    return loaded

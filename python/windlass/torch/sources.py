@@ -106,6 +106,11 @@ class SafeSource:
         *_, start, end = self._infos[self.positions[name]]
         return end - start
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Return the position of a tensor's shard, and its first byte there."""
+        _, _, shard, start, _ = self._infos[self.positions[name]]
+        return shard, start
+
     def tensor(self, name: str) -> torch.Tensor:
         dtype, shape, shard, start, end = self._infos[self.positions[name]]
         if shard not in self._mappings:
