@@ -17,6 +17,7 @@ __all__ = [
     "BlockReader",
     "Checkpoint",
     "Mapping",
+    "Prefetch",
     "Save",
     "Ways",
     "__version__",
@@ -27,6 +28,7 @@ __all__ = [
     "find_touching",
     "parse_header",
     "plan_shards",
+    "prefetch",
     "read_index",
     "recover",
     "resolve_overlaps",
@@ -67,6 +69,19 @@ class Mapping:
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Prefetch:
+    """Threads that make maps present. They hold no map alive, and end with the process."""
+
+    def stop(self) -> None:
+        """End it soon: after the window that each thread is at."""
+
+    def wait(self) -> None:
+        """Wait until all is present that will be."""
+
+    def nbytes(self) -> int:
+        """Return how many bytes were made present so far."""
 
 @final
 class Checkpoint:
@@ -223,6 +238,15 @@ def available_memory() -> int | None:
     """Return the bytes that this process may still use: the machine's, or its cgroup's if less.
 
     Page cache counts as free. None where the system does not say.
+    """
+
+def prefetch(
+    parts: Sequence[tuple[Mapping, int, int]], budget: int, report: Callable[[str], object]
+) -> Prefetch:
+    """Make parts of maps present in the background, each given as `(map, start, end)`.
+
+    Goes on in their order until so many bytes are present. What cannot be is left as it was, and
+    said to `report`, from another thread.
     """
 
 def can_cast(found: str, wanted: str) -> bool:

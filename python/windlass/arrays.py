@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 from windlass import _rust
 from windlass.cuts import cut
 from windlass.options import check_options
+from windlass.prefetch import prefetch_budget, start_prefetch
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.reports import log_read
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from windlass.cuts import Cuts
     from windlass.frameworks import Framework
-    from windlass.types import Cache, Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 Array = TypeVar("Array")
 
@@ -69,6 +70,7 @@ class ArrayFile(Generic[Array]):
         threads: reader threads for `"owned"`; `None` leaves the number to the engine.
         io: how `"owned"` bytes are fetched.
         cache: what becomes of the page cache by that.
+        prefetch: how much of `"mapped"` arrays is read ahead in the background.
     """
 
     def __init__(
@@ -81,13 +83,35 @@ class ArrayFile(Generic[Array]):
         threads: int | None = None,
         io: Io = "auto",
         cache: Cache = "keep",
+        prefetch: Prefetch = False,
     ) -> None:
         check_options(memory=memory, io=io, cache=cache, threads=threads)
+        budget = prefetch_budget(prefetch, memory)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
         self._adapter = adapter
         self._settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
+        self._prefetch = self._start_prefetch(budget)
+
+    def stop_prefetch(self) -> None:
+        """End what is read in the background; arrays stay what they are."""
+        if self._prefetch:
+            self._prefetch.stop()
+
+    def wait_for_prefetch(self) -> int:
+        """Wait until all is read that will be; return how many bytes."""
+        if not self._prefetch:
+            return 0
+        self._prefetch.wait()
+        return self._prefetch.nbytes()
+
+    def _start_prefetch(self, budget: int) -> _rust.Prefetch | None:
+        if self._mapping is None or not budget:
+            return None
+        ranges = [(start, end) for *_, start, end in self.table.infos()]
+        parts = [(self._mapping, start, end) for start, end in sorted(ranges)]
+        return start_prefetch(parts, budget, str(self.table.path()))
 
     def info(self, name: str) -> TensorInfo:
         """Return what the header says about a tensor."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from windlass.tensor_info import TensorInfo
-    from windlass.types import Cache, Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 __all__ = ["load", "load_file", "save", "save_file"]
 
@@ -64,6 +64,7 @@ def load_file(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    prefetch: Prefetch = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -87,6 +88,7 @@ def load_file(
         threads=threads,
         io=io,
         cache=cache,
+        prefetch=prefetch,
     )
     return file.get_all(progress)
 

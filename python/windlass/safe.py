@@ -12,7 +12,7 @@ from windlass.options import is_pread
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from windlass.types import Memory, PathLike
+    from windlass.types import Memory, PathLike, Prefetch
 
 
 class safe_open:  # noqa: N801  (the name that it replaces)
@@ -25,10 +25,12 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         memory: `"mapped"` (default): tensors look into a private map of the file; `"owned"`: each
             is read into memory of its own.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`.
+        prefetch: read what is mapped ahead, in the background, until the file is closed; see
+            `windlass.load_file`.
         strict_format: also refuse what the format forbids and safetensors accepts.
 
     Raises:
-        ValueError: an unknown framework or device.
+        ValueError: an unknown framework or device, or `prefetch` without a map.
         ShardNotFound: no such file.
         InvalidHeader: the file breaks the format.
 
@@ -46,13 +48,14 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         *,
         memory: Memory = "mapped",
         backend: str = "mmap",
+        prefetch: Prefetch = False,
         strict_format: bool = False,
     ) -> None:
         memory = "owned" if is_pread(backend) else memory
         self._framework: Framework = find_framework(framework, device)
         adapter = self._framework.adapter
         self._open: ArrayFile[Any] | None = ArrayFile(
-            filename, adapter, memory=memory, strict_format=strict_format
+            filename, adapter, memory=memory, strict_format=strict_format, prefetch=prefetch
         )
 
     @property
@@ -71,6 +74,8 @@ class safe_open:  # noqa: N801  (the name that it replaces)
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._open is not None:
+            self._open.stop_prefetch()
         self._open = None
 
     def keys(self) -> list[str]:

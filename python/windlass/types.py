@@ -18,6 +18,10 @@ Io: TypeAlias = Literal["auto", "mapped", "buffered", "direct"]
 #: What becomes of the page cache: it keeps what was read, or is left as it was before.
 Cache: TypeAlias = Literal["keep", "drop"]
 
+#: How much of what is mapped is read ahead: all that half of the available memory holds, none, or a
+#: size in bytes or as text such as `"2GB"`.
+Prefetch: TypeAlias = bool | int | str
+
 #: How shards are cut: as the hub does, or as `shard_checkpoint` of transformers 4.46 did.
 ShardRule: TypeAlias = Literal["hub", "shard_checkpoint"]
 

@@ -118,11 +118,11 @@ def test_casts_with_an_imaginary_part_are_left_to_torch(tmp_path: Path, staged: 
 def test_eight_bit_floats_are_cast_by_the_engine_only_if_torch_saturates_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: list[str], *, saturates: bool
 ) -> None:
-    engine._casts.cache_clear()
+    engine.casts.cache_clear()
     monkeypatch.setattr(engine, "_saturates", lambda: saturates)
     model = _model(weight=torch.zeros(SHAPE, dtype=torch.float8_e4m3fn))
     _load(tmp_path, model, torch.float32)
-    engine._casts.cache_clear()
+    engine.casts.cache_clear()
     assert staged == ([] if saturates else ["weight"])
 
 

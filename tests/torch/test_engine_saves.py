@@ -108,10 +108,10 @@ def test_negated_view_is_left_to_torch(tmp_path: Path, staged: list[str]) -> Non
 def test_eight_bit_floats_are_torchs_where_torch_does_not_saturate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: list[str]
 ) -> None:
-    engine._casts.cache_clear()
+    engine.casts.cache_clear()
     monkeypatch.setattr(engine, "_saturates", lambda: False)
     windlass.save_file({"x": _values()}, tmp_path / "a", dtype=torch.float8_e4m3fn)
-    engine._casts.cache_clear()
+    engine.casts.cache_clear()
     assert staged == ["x"]
 
 

@@ -71,3 +71,42 @@ def test_aliases_on_a_gpu_are_found() -> None:
     state = {"weight": weight, "host": weight.cpu(), "transposed": weight.t()}
     groups = windlass.torch.find_aliases(state)
     assert groups == [(["weight", "transposed"], "same_bytes")]
+
+
+def test_casts_on_the_way_are_those_of_torch(tmp_path: Path) -> None:
+    state = {
+        "grows": random_tensor((3000, 1700), torch.int16, 1).view(torch.bfloat16).nan_to_num(),
+        "shrinks": random_tensor((3000, 1700), torch.int32, 2).to(torch.float32),
+        "same": random_tensor((9_000_000,), torch.float16, 3),
+    }
+    wanted = {"grows": torch.float32, "shrinks": torch.bfloat16, "same": torch.float16}
+    model = torch.nn.Module()
+    for name, tensor in state.items():
+        model.register_buffer(name, torch.zeros_like(tensor, dtype=wanted[name], device="cuda"))
+    windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state, 2))
+    for name, tensor in state.items():
+        assert same_bits(model.get_buffer(name).cpu(), tensor.to(wanted[name])), name
+
+
+def test_work_of_the_caller_comes_before_and_after(tmp_path: Path) -> None:
+    state = {"a": random_tensor((20_000_000,), torch.int32, 1)}
+    folder = write_model(tmp_path / "c", state, 1)
+    model = torch.nn.Module()
+    model.register_buffer("a", torch.zeros(20_000_000, dtype=torch.int32, device="cuda"))
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(50):
+            model.a.add_(1)
+        windlass.load_sharded_checkpoint(model, folder)
+        doubled = model.a * 2
+    torch.cuda.synchronize()
+    assert torch.equal(doubled.cpu(), state["a"] * 2)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_are_filled_at_once(tmp_path: Path) -> None:
+    state = {f"t{n}": random_tensor((3_000_000,), torch.float32, n) for n in range(8)}
+    model = torch.nn.Module()
+    for n, (name, tensor) in enumerate(state.items()):
+        model.register_buffer(name, torch.zeros_like(tensor, device=f"cuda:{n % 2}"))
+    windlass.load_sharded_checkpoint(model, write_model(tmp_path / "c", state, 3))
+    assert all(same_bits(t.cpu(), state[name]) for name, t in model.state_dict().items())

@@ -112,7 +112,9 @@ def _load(
     source: Source, names: list[str], memory: Memory, settings: ReadSettings
 ) -> dict[str, torch.Tensor]:
     if memory == "mapped":
-        return {name: source.tensor(name) for name in names}
+        mapped = {name: source.tensor(name) for name in names}
+        source.prefetch(names, settings.prefetch)
+        return mapped
     layouts = ((name, source.layout(name)) for name in names)
     loaded = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in layouts}
     source.fill([Fill(name, tensor) for name, tensor in loaded.items()], settings)

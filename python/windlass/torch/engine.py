@@ -19,15 +19,15 @@ def is_read(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
     if not _is_plain(tensor):
         return False
     if tensor.is_contiguous():
-        return tensor.dtype == dtype or _casts(dtype, tensor.dtype)
-    return _casts(dtype, tensor.dtype) and _is_distinct(tensor)
+        return tensor.dtype == dtype or casts(dtype, tensor.dtype)
+    return casts(dtype, tensor.dtype) and _is_distinct(tensor)
 
 
 def is_written(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether the engine writes this tensor into one of that dtype in the file."""
     if not _is_plain(tensor):
         return False
-    return (tensor.dtype == dtype and tensor.is_contiguous()) or _casts(tensor.dtype, dtype)
+    return (tensor.dtype == dtype and tensor.is_contiguous()) or casts(tensor.dtype, dtype)
 
 
 def cast_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> str | None:
@@ -36,17 +36,17 @@ def cast_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> str | None:
     return None if is_same else HEADER_DTYPES[tensor.dtype]
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    return bool(tensor.is_cpu and not tensor.is_conj() and not tensor.is_neg())
-
-
 @cache
-def _casts(found: torch.dtype, wanted: torch.dtype) -> bool:
+def casts(found: torch.dtype, wanted: torch.dtype) -> bool:
     """Whether the engine casts one dtype to the other as torch does."""
     names = HEADER_DTYPES.get(found), HEADER_DTYPES.get(wanted)
     if names[0] is None or names[1] is None or not _rust.can_cast(names[0], names[1]):
         return False
     return found == wanted or wanted != torch.float8_e4m3fn or _saturates()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return bool(tensor.is_cpu and not tensor.is_conj() and not tensor.is_neg())
 
 
 def _saturates() -> bool:

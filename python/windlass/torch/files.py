@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+import torch
+
 from windlass.arrays import ArrayFile
-from windlass.options import is_pread
+from windlass.layout import CheckpointFile
+from windlass.options import check_options, is_pread
+from windlass.progress import track
+from windlass.quiet import paused_gc
+from windlass.reports import ReadReport
+from windlass.torch.fill import Fill, ReadSettings, fill
+from windlass.torch.lanes import has_lane
+from windlass.torch.sources import SafeSource
 from windlass.torch.tensors import ADAPTER, find_device
 
 if TYPE_CHECKING:
-    import torch
-
-    from windlass.types import Cache, Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 
 def load_file(
@@ -22,6 +30,7 @@ def load_file(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    prefetch: Prefetch = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -30,7 +39,7 @@ def load_file(
 
     Args:
         filename: the file.
-        device: where the tensors go.
+        device: where the tensors go. To a GPU they are read at once, whatever `memory` says.
         memory: `"mapped"` (the default) returns at once: tensors look into a private map of the
             file, which is read when they are touched; writing to them leaves the file alone.
             `"owned"` reads everything now, on several threads, into memory of its own.
@@ -39,6 +48,9 @@ def load_file(
             `"buffered"`, or `"direct"`, past the page cache.
         cache: whether the page cache is to `"keep"` what is read for `"owned"`, or to `"drop"` all
             that was not in it before.
+        prefetch: read what is mapped ahead, in the background, from the first byte on: `True` for
+            as much as half of the available memory holds, or a size such as `"2GB"`. It ends when
+            nobody looks into the map any more, and keeps no process alive.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
@@ -50,6 +62,7 @@ def load_file(
         ShardNotFound: no such file.
         InvalidHeader: the file breaks the format.
         UnsupportedDtype: torch has no dtype for a tensor.
+        ValueError: an option that is none, or `prefetch` without a map.
 
     Example:
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
@@ -58,6 +71,10 @@ def load_file(
     if is_pread(backend):
         memory, io = "owned", "buffered"
     target = find_device(device)
+    if has_lane(target):
+        check_options(memory=memory, io=io, cache=cache, threads=threads)
+        settings = ReadSettings(threads or 0, io, cache)
+        return _load_to(target, filename, settings, progress, strict_format=strict_format)
     file = ArrayFile(
         filename,
         ADAPTER,
@@ -66,8 +83,33 @@ def load_file(
         threads=threads,
         io=io,
         cache=cache,
+        prefetch=prefetch,
     )
     loaded = file.get_all(progress)
     if target.type == "cpu":
         return loaded
     return {name: tensor.to(target) for name, tensor in loaded.items()}
+
+
+def _load_to(
+    device: torch.device,
+    filename: PathLike,
+    settings: ReadSettings,
+    progress: Progress,
+    *,
+    strict_format: bool,
+) -> dict[str, torch.Tensor]:
+    """Read every tensor straight into memory of a device."""
+    file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
+    report = ReadReport()
+    with paused_gc():
+        source = SafeSource(file, strict_format=strict_format)
+        layouts = ((name, source.layout(name)) for name in source.positions)
+        loaded = {
+            name: torch.empty(shape, dtype=dtype, device=device) for name, (dtype, shape) in layouts
+        }
+        fills = [Fill(name, tensor) for name, tensor in loaded.items()]
+        with track(sum(map(source.nbytes, loaded)), progress) as tell:
+            fill(source, fills, settings._replace(report=report, tell=tell))
+    report.log(source.path)
+    return loaded

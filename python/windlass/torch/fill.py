@@ -1,9 +1,10 @@
 """Bytes of safetensors into existing tensors, whatever their dtype, strides and device.
 
 CPU tensors are filled by the engine: contiguous ones of the file's dtype directly, others cast and
-scattered on the way. Tensors of other devices, casts that the engine does not know, and tensors
-that lie in one another's gaps are filled piece by piece through one staging buffer of fixed size,
-from which torch's own `copy_` casts, scatters and moves.
+scattered on the way. Tensors of GPUs are filled piece by piece through a ring of buffers, read and
+copied at the same time (see `relay.py`). Tensors of other devices, casts that the engine does not
+know, and tensors that lie in one another's gaps are filled through one staging buffer of fixed
+size, from which torch's own `copy_` casts, scatters and moves.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from windlass.torch.engine import cast_dtype, is_read
+from windlass.torch.lanes import CudaLane, has_lane
 from windlass.torch.pieces import Piece, batches, new_staging, place
+from windlass.torch.relay import Relay
 from windlass.torch.spans import find_spans
 from windlass.torch.tensors import destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from windlass import _rust
+    from windlass._rust import ReadStats, Ways
     from windlass.reports import ReadReport
+    from windlass.torch.lanes import Lane
+    from windlass.torch.relay import Tell
     from windlass.torch.sources import SafeSource
     from windlass.types import Cache, Io
 
@@ -40,6 +45,7 @@ class ReadSettings(NamedTuple):
         threads: reader threads; 0 leaves the number to the engine.
         io: see `windlass.types.Io`.
         cache: see `windlass.types.Cache`.
+        prefetch: bytes of what is mapped, and not read, that are read in the background.
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
         ways: what was chosen for all reads together, if there are several.
@@ -48,9 +54,10 @@ class ReadSettings(NamedTuple):
     threads: int = 0
     io: Io = "auto"
     cache: Cache = "keep"
+    prefetch: int = 0
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
-    ways: _rust.Ways | None = None
+    ways: Ways | None = None
 
 
 def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
@@ -70,9 +77,45 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
     # An empty tensor has no pieces, and `copy_` counts as a change all the same.
     torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
     done = sum(source.nbytes(one.name) for one in ours)
-    for piece, values in read_pieces(source, staged, settings, done):
+    relayed = [one for one in staged if has_lane(one.tensor.device)]
+    fill_by_relay(source, relayed, settings, CudaLane, done)
+    done += sum(source.nbytes(one.name) for one in relayed)
+    others = [one for one in staged if not has_lane(one.tensor.device)]
+    for piece, values in read_pieces(source, others, settings, done):
         with torch.no_grad():
             piece.copy_(values)
+
+
+def fill_by_relay(
+    source: SafeSource,
+    fills: list[Fill],
+    settings: ReadSettings,
+    new_lane: Callable[[torch.device], Lane],
+    done: int = 0,
+) -> None:
+    """Fill tensors of devices to which `new_lane` makes lanes, in file order.
+
+    `done` is how many bytes were delivered before, for progress.
+    """
+    if not fills:
+        return
+
+    def read(
+        batch: list[Piece], values: list[torch.Tensor], dtypes: list[str | None], tell: Tell
+    ) -> ReadStats:
+        names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
+        return _read(source, names, values, settings, tell, starts=starts, dtypes=dtypes)
+
+    def arrived(batch: list[Piece], stats: ReadStats) -> None:
+        nonlocal done
+        done += sum(piece.nbytes for piece in batch)
+        if settings.report:
+            settings.report.add(stats)
+        if settings.tell:
+            settings.tell(done)
+
+    in_order = sorted(fills, key=lambda one: source.place(one.name))
+    Relay(read, new_lane).carry((_piece(source, one) for one in in_order), arrived)
 
 
 def _split_entangled(fills: list[Fill]) -> tuple[list[Fill], list[Fill]]:
@@ -92,7 +135,7 @@ def _split_entangled(fills: list[Fill]) -> tuple[list[Fill], list[Fill]]:
     return alone, entangled
 
 
-def _look(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> _rust.Ways:
+def _look(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> Ways:
     return source.table.look([one.name for one in fills], io=settings.io, cache=settings.cache)
 
 
@@ -101,7 +144,10 @@ def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSetting
         return
     tensors = [one.tensor for one in fills]
     dtypes = [cast_dtype(one.tensor, source.layout(one.name).dtype) for one in fills]
-    _read(source, [one.name for one in fills], tensors, settings, dtypes=dtypes)
+    names = [one.name for one in fills]
+    stats = _read(source, names, tensors, settings, settings.tell, dtypes=dtypes)
+    if settings.report:
+        settings.report.add(stats)
     torch.autograd.graph.increment_version(tensors)
 
 
@@ -121,8 +167,10 @@ def read_pieces(
             staging = new_staging()
         values = list(place(batch, staging))
         names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
-        shifted = settings._replace(tell=_shifted(settings.tell, done))
-        _read(source, names, values, shifted, starts=starts)
+        tell = _shifted(settings.tell, done)
+        stats = _read(source, names, values, settings, tell, starts=starts)
+        if settings.report:
+            settings.report.add(stats)
         done += sum(piece.nbytes for piece in batch)
         for piece, value in zip(batch, values, strict=True):
             yield piece.target, value
@@ -133,12 +181,13 @@ def _read(
     names: list[str],
     tensors: list[torch.Tensor],
     settings: ReadSettings,
+    tell: Tell | None,
     *,
     starts: list[int] | None = None,
     dtypes: list[str | None] | None = None,
-) -> None:
-    """Have the engine fill tensors, and report how."""
-    stats = source.table.read_into(
+) -> ReadStats:
+    """Have the engine fill tensors."""
+    return source.table.read_into(
         names,
         list(map(destination, tensors)),
         starts,
@@ -147,13 +196,11 @@ def _read(
         io=settings.io,
         cache=settings.cache,
         ways=settings.ways,
-        progress=settings.tell,
+        progress=tell,
     )
-    if settings.report:
-        settings.report.add(stats)
 
 
-def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int], object] | None:
+def _shifted(tell: Tell | None, base: int) -> Tell | None:
     """Progress of one read of many: `base` bytes were delivered before it."""
     return None if tell is None else lambda count: tell(base + count)
 

@@ -15,6 +15,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from windlass.layout import find_checkpoint
 from windlass.opening import open_found
 from windlass.options import check_options
+from windlass.prefetch import prefetch_budget
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.reports import ReadReport
@@ -24,7 +25,7 @@ from windlass.torch.sources import open_source
 
 if TYPE_CHECKING:
     from windlass.torch.sources import Source
-    from windlass.types import Cache, Io, Memory, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 
 def load_sharded_checkpoint(
@@ -35,6 +36,7 @@ def load_sharded_checkpoint(
     *,
     assign: bool = False,
     memory: Memory = "mapped",
+    prefetch: Prefetch = False,
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
@@ -59,6 +61,8 @@ def load_sharded_checkpoint(
         assign: replace parameters and buffers by the loaded tensors instead of filling them; what
             a model on the meta device needs. Dtypes and device are then the checkpoint's.
         memory: with `assign`, where loaded tensors live; see `windlass.load_file`.
+        prefetch: with `assign` and mapped safetensors, read them ahead in the background; see
+            `windlass.load_file`.
         threads: reader threads, 16 by default: most of them wait for the disk.
         io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
             or `"direct"`, past the page cache.
@@ -72,6 +76,7 @@ def load_sharded_checkpoint(
         index does not list come last).
 
     Raises:
+        ValueError: an option that is none, or `prefetch` without a map.
         CheckpointNotFound: the folder has none of these files.
         ShardNotFound: the index names a file that is not there.
         InvalidHeader, InvalidPickle: a file breaks its format.
@@ -90,6 +95,10 @@ def load_sharded_checkpoint(
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
     check_options(memory=memory, io=io, cache=cache, threads=threads)
+    budget = prefetch_budget(prefetch, memory)
+    if budget and not assign:
+        message = "prefetch is for what is mapped: without assign=True all is read at once"
+        raise ValueError(message)
     with paused_gc():
         source = open_found(
             lambda: find_checkpoint(folder, prefer_safe=prefer_safe),
@@ -101,6 +110,7 @@ def load_sharded_checkpoint(
         strict=strict,
         assign=assign,
         memory=memory,
+        prefetch=budget,
         threads=threads,
         io=io,
         cache=cache,
@@ -115,6 +125,7 @@ def fill_model(
     strict: bool,
     assign: bool = False,
     memory: Memory = "mapped",
+    prefetch: int = 0,
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
@@ -126,7 +137,7 @@ def fill_model(
             _warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
         report = ReadReport()
-        settings = ReadSettings(threads or 0, io, cache, report)
+        settings = ReadSettings(threads or 0, io, cache, prefetch, report)
         with track(plan.nbytes, progress) as tell:
             plan.carry_out(settings._replace(tell=tell))
         report.log(source.path)

@@ -65,13 +65,18 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def place(batch: list[Piece], staging: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield a tensor of the file's dtype for each piece, side by side in the staging buffer."""
+def place(
+    batch: list[Piece], staging: torch.Tensor, dtypes: Iterable[torch.dtype] | None = None
+) -> Iterator[torch.Tensor]:
+    """Yield a tensor for each piece, side by side in the staging buffer.
+
+    Its dtype is that of the file, or the one in `dtypes`, whose elements are no larger.
+    """
     offset = 0
-    for piece in batch:
-        part = staging[offset : offset + piece.nbytes]
-        yield part.view(piece.dtype).view(piece.shape)
-        offset += _aligned(piece.nbytes)
+    for piece, dtype in zip(batch, dtypes or (one.dtype for one in batch), strict=True):
+        nbytes = piece.target.numel() * dtype.itemsize
+        yield staging[offset : offset + nbytes].view(dtype).view(piece.shape)
+        offset += _aligned(nbytes)
 
 
 def _split(piece: Piece) -> Iterator[Piece]:

@@ -13,6 +13,7 @@ import torch
 
 from windlass import _rust
 from windlass.errors import InvalidPickle
+from windlass.prefetch import start_prefetch
 from windlass.tensor_info import TensorInfo
 from windlass.torch import tensors
 from windlass.torch.dtypes import torch_layout
@@ -21,7 +22,7 @@ from windlass.torch.fill import read_pieces
 from windlass.torch.pickles import PickleShards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from windlass.layout import CheckpointFile
     from windlass.torch.fill import Fill, ReadSettings
@@ -61,6 +62,9 @@ class Source(Protocol):
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor without copying it; it is read as it is touched."""
+
+    def prefetch(self, names: Iterable[str], budget: int) -> None:
+        """Begin to read so many bytes of tensors in the background, before they are touched."""
 
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
         """Fill tensors that share no memory; version counters go up."""
@@ -102,11 +106,21 @@ class SafeSource:
         *_, start, end = self._infos[self.positions[name]]
         return end - start
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Return the position of a tensor's shard, and its first byte there."""
+        _, _, shard, start, _ = self._infos[self.positions[name]]
+        return shard, start
+
     def tensor(self, name: str) -> torch.Tensor:
         dtype, shape, shard, start, end = self._infos[self.positions[name]]
         if shard not in self._mappings:
             self._mappings[shard] = self.table.map_shard(shard)
         return tensors.view(name, TensorInfo(dtype, shape, "", (start, end)), self._mappings[shard])
+
+    def prefetch(self, names: Iterable[str], budget: int) -> None:
+        places = sorted(self._infos[self.positions[name]][2:] for name in names)
+        parts = [(self._mappings[shard], start, end) for shard, start, end in places]
+        start_prefetch(parts, budget, self.path)
 
     def give(self, others: dict[str, str]) -> None:
         """Let names that are not stored have the values of names that are."""
@@ -155,6 +169,9 @@ class PickleSource:
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._entries[name]
+
+    def prefetch(self, names: Iterable[str], budget: int) -> None:
+        """Do nothing: it is torch that maps them."""
 
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
         done = 0

@@ -57,8 +57,10 @@ pub use error::{Error, FormatError, IndexError, Result};
 pub use header::{Header, NewTensor, Strictness};
 pub use index::Index;
 pub use names::ByName;
-pub use read::{BlockReader, Cache, Control, Cut, CutJob, Io, Job, JobDest, Place, ReadOptions};
-pub use read::{ReadStats, Way, Ways};
+pub use read::{
+    Ahead, BlockReader, Cache, Control, Cut, CutJob, Io, Job, JobDest, Place, Prefetch,
+    ReadOptions, ReadStats, Way, Ways,
+};
 pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;
 pub use sys::mmap::Mapping;

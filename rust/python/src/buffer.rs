@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_int, c_void};
 use std::slice;
+use std::sync::Arc;
 use windlass_core::convert::{Layout, StridedDest, StridedSource};
 use windlass_core::{Dest, Mapping, Source};
 
@@ -238,11 +239,18 @@ fn is_c_contiguous(shape: &[i64], strides: &[i64]) -> bool {
 /// The map lives until the last object that looks into it is gone; there is no way to close it
 /// earlier, so no tensor can be left without its memory.
 #[pyclass(frozen, weakref, name = "Mapping", module = "windlass._rust")]
-pub(crate) struct PyMapping(Mapping);
+pub(crate) struct PyMapping(Arc<Mapping>);
 
 impl From<Mapping> for PyMapping {
     fn from(mapping: Mapping) -> Self {
-        Self(mapping)
+        Self(Arc::new(mapping))
+    }
+}
+
+impl PyMapping {
+    /// The map itself.
+    pub(crate) fn map(&self) -> &Arc<Mapping> {
+        &self.0
     }
 }
 
@@ -252,7 +260,7 @@ impl PyMapping {
     fn anonymous(nbytes: usize) -> PyResult<Self> {
         let refused =
             |error| PyMemoryError::new_err(format!("no {nbytes} bytes of memory: {error}"));
-        Mapping::anonymous(nbytes).map(Self).map_err(refused)
+        Mapping::anonymous(nbytes).map(Self::from).map_err(refused)
     }
 
     fn __len__(&self) -> usize {

@@ -9,6 +9,7 @@ mod detach;
 mod dtypes;
 mod errors;
 mod overlap;
+mod prefetch;
 mod save;
 mod shard;
 mod stream;
@@ -27,6 +28,8 @@ mod _rust {
     use super::dtypes::can_cast;
     #[pymodule_export]
     use super::overlap::resolve_overlaps;
+    #[pymodule_export]
+    use super::prefetch::{PyPrefetch, prefetch};
     #[pymodule_export]
     use super::save::{PySave, encode_header, recover};
     #[pymodule_export]

@@ -86,6 +86,12 @@ impl Mapping {
         drop(self.0.advise(memmap2::Advice::Random));
     }
 
+    /// Asks the kernel to begin reading part of the map into the page cache, and nothing around it.
+    pub(crate) fn begin_reading(&self, offset: usize, len: usize) {
+        // Advice: the bytes are the same without.
+        drop(self.0.advise_range(memmap2::Advice::WillNeed, offset, len));
+    }
+
     /// Makes part of the map present, so that it can be touched without a fault; what is not
     /// there any more is an error here, where touching it would be SIGBUS.
     ///
