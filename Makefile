@@ -10,7 +10,7 @@ FUZZ := rust/core/fuzz
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt check bench fuzz build clean
+.PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz build clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,8 +43,16 @@ fmt: $(VENV)/ready ## Format everything.
 
 check: lint test ## What has to pass before a commit.
 
-bench: build ## Measure against the competitors (ARGS="--quick" for a look, see benches/README.md).
-	$(RUN)python benches/run.py $(ARGS)
+bench: build ## Measure against the competitors, rebuild benches/RESULTS.md (ARGS="--quick" for a look, see benches/README.md).
+	@test $(VENV)-rivals/ready -nt pyproject.toml || $(MAKE) bench-rivals || echo "Who is missing is reported as failed."
+	$(RUN)python benches/run.py --page $(ARGS)
+
+bench-rivals: $(VENV)/ready ## Install the competitors that windlass does not need, into .venv-rivals.
+	$(RUN)python benches/install_rivals.py
+	@touch $(VENV)-rivals/ready
+
+bench-page: $(VENV)/ready ## Rebuild benches/RESULTS.md and its pictures from benches/results.jsonl (RESULTS="FILE…" adds runs).
+	$(RUN)python benches/page.py $(RESULTS)
 
 fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs cargo-fuzz).
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
@@ -57,7 +65,7 @@ fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs car
 build: $(VENV)/built ## Compile the engine and install the package, editable, into .venv.
 
 clean: ## Remove everything that was built.
-	rm -rf $(VENV) target
+	rm -rf $(VENV) $(VENV)-rivals target
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("windlass needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -18,7 +18,9 @@ from harness.launch import Launcher, Record
 from harness.machine import describe_machine, package_versions, require_linux
 from harness.raw_programs import compile_raw_programs
 from harness.schedule import Turn, plan_turns
+from page import rebuild
 from report import write_report
+from scaling import NAMES
 from workloads import GROUPS, NAMED, find_workload, prepare
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             results.flush()
             records.append(record)
     write_report(records, path.with_suffix(""), as_json=options.json)
+    if options.page:
+        rebuild(BENCHES, [path])
     return int(any("error" in record for record in records))
 
 
@@ -60,7 +64,9 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
         + ", ".join(workload.name for workload in NAMED)
         + "; groups: "
         + ", ".join(GROUPS)
-        + "; and flat-children-N, flat-parameters-N, split-N for every N",
+        + "; and "
+        + ", ".join(f"{family}-N" for family in NAMES)
+        + " for every N",
     )
     parser.add_argument("--workloads", type=split_words, metavar="NAME,…")
     parser.add_argument("--rounds", type=positive, help=f"default {DEFAULT_ROUNDS}; --quick: 1")
@@ -69,6 +75,7 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="small twins: checks the harness, measures nothing"
     )
+    parser.add_argument("--page", action="store_true", help="show this run in RESULTS.md")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on stdout")
     parser.add_argument("--work-folder", type=Path, default=BENCHES / "data")
     parser.add_argument("--results", type=Path, default=BENCHES / "results")
