@@ -8,9 +8,13 @@ RUST_FILES := $(shell find rust -name '*.rs' -not -path '*/fuzz/*') Cargo.toml C
 SIZE ?=
 FUZZ := rust/core/fuzz
 FUZZ_SECONDS ?= 60
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER
+VALGRIND := valgrind --quiet --error-exitcode=1
+UNSAFE_ROOMS := sys:: convert:: read:: --skip what_was_read_is_resident # valgrind knows no cachestat.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz build clean
+.PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz sanitize build clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +65,14 @@ fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs car
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target --fuzz-dir $(FUZZ) $(FUZZ)/corpus/$$target $(FUZZ)/seeds/$$target \
 	    -- -max_total_time=$(FUZZ_SECONDS) -dict=$(FUZZ)/$$target.dict || exit 1; \
 	done
+
+sanitize: ## Run the core's tests under AddressSanitizer and, where there is valgrind, those of the unsafe rooms under it.
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet --package windlass-core \
+	  --lib --tests --target $(HOST) --target-dir target/sanitize
+	@if command -v valgrind >/dev/null; then \
+	  set -x; $(RUNNER)="$(VALGRIND)" cargo test --quiet --package windlass-core \
+	    --lib --target $(HOST) --target-dir target/valgrind -- $(UNSAFE_ROOMS); \
+	else echo "make sanitize: valgrind is missing (apt-get install valgrind): its part is left out"; fi
 
 build: $(VENV)/built ## Compile the engine and install the package, editable, into .venv.
 
