@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     options = parse_options(words)
     workloads = chosen_workloads(options.workloads, quick=options.quick)
-    turns = list(plan_turns(workloads, options.cache, options.rounds, options.without))
+    rounds = range(options.first_round, options.first_round + options.rounds)
+    turns = list(plan_turns(workloads, options.cache, rounds, options.without))
     folders = build_data(workloads, options.work_folder)
     launcher = Launcher(options.timeout, options.limit_threads)
     path = new_results_file(options.results)
@@ -70,6 +71,7 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--workloads", type=split_words, metavar="NAME,…")
     parser.add_argument("--rounds", type=positive, help=f"default {DEFAULT_ROUNDS}; --quick: 1")
+    parser.add_argument("--first-round", type=int, default=0, help="of a piece of a measurement")
     parser.add_argument("--cache", type=cache_states, default=["cold", "warm"])
     parser.add_argument("--without", type=split_words, default=[], metavar="COMPETITOR,…")
     parser.add_argument(
