@@ -49,7 +49,7 @@ def page_text(records: Sequence[Record]) -> str:
         met = sum(verdict.met for verdict in verdicts)
         parts += [f"## Goals\n\n{met} of {len(verdicts)} are met.", goals_markdown(verdicts)]
     if missing := unmeasured_goals(sections):
-        parts.append("Not measured: " + "; ".join(missing) + ".")
+        parts.append("\n".join(["Not measured yet:", "", *(f"- {goal}" for goal in missing)]))
     if pictures := pictured(sections):
         parts.append("## Pictures")
         parts += [f"![{_words(name)}]({PICTURES}/{name}.png)" for name in pictures]
