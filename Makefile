@@ -17,7 +17,7 @@ UNSAFE_ROOMS := sys:: convert:: read:: --skip what_was_read_is_resident # valgri
 .PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz sanitize build clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: build ## Load and save a real model, compare, kill saves (SIZE=2GB adds a generated checkpoint).
 	$(RUN)python examples/demo.py $(if $(SIZE),--size $(SIZE))
