@@ -8,12 +8,16 @@ RUST_FILES := $(shell find rust -name '*.rs' -not -path '*/fuzz/*') Cargo.toml C
 SIZE ?=
 FUZZ := rust/core/fuzz
 FUZZ_SECONDS ?= 60
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER
+VALGRIND := valgrind --quiet --error-exitcode=1
+UNSAFE_ROOMS := sys:: convert:: read:: --skip what_was_read_is_resident # valgrind knows no cachestat.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt check bench fuzz build clean
+.PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz sanitize build clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: build ## Load and save a real model, compare, kill saves (SIZE=2GB adds a generated checkpoint).
 	$(RUN)python examples/demo.py $(if $(SIZE),--size $(SIZE))
@@ -43,8 +47,16 @@ fmt: $(VENV)/ready ## Format everything.
 
 check: lint test ## What has to pass before a commit.
 
-bench: build ## Measure against the competitors (ARGS="--quick" for a look, see benches/README.md).
-	$(RUN)python benches/run.py $(ARGS)
+bench: build ## Measure against the competitors, rebuild benches/RESULTS.md (ARGS="--quick" for a look, see benches/README.md).
+	@test $(VENV)-rivals/ready -nt pyproject.toml || $(MAKE) bench-rivals || echo "Who is missing is reported as failed."
+	$(RUN)python benches/run.py --page $(ARGS)
+
+bench-rivals: $(VENV)/ready ## Install the competitors that windlass does not need, into .venv-rivals.
+	$(RUN)python benches/install_rivals.py
+	@touch $(VENV)-rivals/ready
+
+bench-page: $(VENV)/ready ## Rebuild benches/RESULTS.md and its pictures from benches/results.jsonl (RESULTS="FILE…" adds runs).
+	$(RUN)python benches/page.py $(RESULTS)
 
 fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs cargo-fuzz).
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
@@ -54,10 +66,18 @@ fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs car
 	    -- -max_total_time=$(FUZZ_SECONDS) -dict=$(FUZZ)/$$target.dict || exit 1; \
 	done
 
+sanitize: ## Run the core's tests under AddressSanitizer and, where there is valgrind, those of the unsafe rooms under it.
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet --package windlass-core \
+	  --lib --tests --target $(HOST) --target-dir target/sanitize
+	@if command -v valgrind >/dev/null; then \
+	  set -x; $(RUNNER)="$(VALGRIND)" cargo test --quiet --package windlass-core \
+	    --lib --target $(HOST) --target-dir target/valgrind -- $(UNSAFE_ROOMS); \
+	else echo "make sanitize: valgrind is missing (apt-get install valgrind): its part is left out"; fi
+
 build: $(VENV)/built ## Compile the engine and install the package, editable, into .venv.
 
 clean: ## Remove everything that was built.
-	rm -rf $(VENV) target
+	rm -rf $(VENV) $(VENV)-rivals target
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("windlass needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

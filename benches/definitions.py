@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["fill", "read", "columns", "plan", "import", "call", "save", "snapshot", "split"]
+Task = Literal[
+    "fill",
+    "read",
+    "fresh",
+    "forward",
+    "columns",
+    "plan",
+    "import",
+    "call",
+    "save",
+    "snapshot",
+    "split",
+]
 
 COLD, WARM = "cold", "warm"  # The page cache holds none, or all, of the files that are read.
 SYNCED = "synced"  # No file waits to be written when the clock starts.
@@ -17,12 +29,20 @@ STATES = (COLD, WARM, SYNCED, TOUCHED, UNTOUCHED, UNCONTROLLED)
 
 @dataclass(frozen=True)
 class Competitor:
-    """One engine program with one setting, as it takes part in one workload."""
+    """One engine program with one setting, as it takes part in one workload.
+
+    `setting`: what of it is not the default, in words for the results. `environment`: variables
+    that are set for it. `package`: what has to be installed in the rivals' environment, in which
+    it then runs. `suffix`: the kind of files that it reads.
+    """
 
     key: str
     title: str
     program: str
     variant: str = "default"
+    setting: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    package: str | None = None
     suffix: str = ".safetensors"
     states: tuple[str, ...] | None = None  # None: all states of the workload.
     max_rounds: int | None = None

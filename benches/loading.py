@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from definitions import UNCONTROLLED, WARM, Competitor, Workload
-
-FLAT_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
-QUADRATIC_MAX_COUNT = 20_000  # Above it the references need minutes for one load of child modules.
+from definitions import COLD, UNCONTROLLED, WARM, Competitor, Workload
+from rivals import RIVALS
 
 WINDLASS = Competitor("windlass", "windlass", "windlass_loader")
 RULE = Competitor("transformers-rule", "transformers 4.46 rule", "transformers_rule")
 HUB = Competitor("hub", "huggingface_hub", "hub_loader")
 PICKLE = Competitor("torch-load", "torch.load (.bin, mmap)", "torch_loader", suffix=".bin")
-LIMIT = Competitor("raw-limit", "raw limit", "raw_limit")
+LIMIT = Competitor("raw-limit", "raw limit", "raw_limit", setting="pread through the page cache")
+DIRECT_LIMIT = Competitor(
+    "direct-limit",
+    "raw limit, direct",
+    "raw_limit",
+    "direct",
+    setting="O_DIRECT into huge pages, without a copy",
+    states=(COLD,),  # Whatever is cached, it asks the disk.
+)
+LIMITS = (LIMIT, DIRECT_LIMIT)
 MAPPED = Competitor("windlass-mapped", "windlass (mapped)", "windlass_loader", "mapped")
 OWNED = Competitor("windlass-owned", "windlass (owned)", "windlass_loader", "owned")
 SAFETENSORS = Competitor("safetensors", "safetensors", "safetensors_loader")
@@ -27,11 +34,43 @@ IMPORTS = (
 # One process measures both, call by call in turn, and prints a line for each.
 CALLS = (Competitor("windlass", "load_file, 1 KB", "call_overhead"),)
 
-FILLERS = (WINDLASS, RULE, HUB, LIMIT)
+FILLERS = (WINDLASS, RULE, HUB, *LIMITS)
 FILE_READERS = (MAPPED, OWNED, SAFETENSORS)
 CUTTERS = (
     Competitor("windlass", "windlass.Checkpoint.load", "windlass_loader"),
     Competitor("safetensors", "safe_open, get_slice", "safetensors_loader"),
+)
+FRESH_READERS = (
+    Competitor("windlass", "windlass.Checkpoint.load", "windlass_loader"),
+    Competitor(
+        "windlass-owned",
+        "windlass.load_file",
+        "windlass_loader",
+        "owned",
+        setting='memory="owned", file by file',
+    ),
+    Competitor("safetensors-bytes", "safetensors, load(bytes)", "safetensors_loader", "bytes"),
+    Competitor(
+        "safetensors-pread",
+        "safetensors, pread",
+        "safetensors_loader",
+        "pread",
+        setting='load_file(backend="pread")',
+    ),
+    *RIVALS,
+    *LIMITS,
+)
+FORWARDERS = (
+    Competitor(
+        "windlass",
+        "windlass (mapped, prefetch)",
+        "windlass_loader",
+        "prefetch",
+        setting="load_file(prefetch=True)",
+    ),
+    MAPPED,
+    Competitor("windlass-owned", "windlass (owned)", "windlass_loader", setting="Checkpoint.load"),
+    SAFETENSORS,
 )
 PLANNERS = (WINDLASS, INDEX_AND_SAFE_OPEN)
 
@@ -47,7 +86,7 @@ LOADS = (
         "TinyLlama-1.1B, 2.2 GB bf16 in 5 shards",
         "fill",
         "tinyllama",
-        (WINDLASS, RULE, HUB, PICKLE, LIMIT),
+        (WINDLASS, RULE, HUB, PICKLE, *LIMITS),
     ),
     Workload("mixtral", "Mixtral-like, 2 GB in 995 tensors", "fill", "mixtral", FILLERS),
     Workload(
@@ -88,6 +127,20 @@ LOADS = (
         baseline="windlass-mapped",
     ),
     Workload(
+        "fresh",
+        "TinyLlama-1.1B into fresh tensors with memory of their own",
+        "fresh",
+        "tinyllama",
+        FRESH_READERS,
+    ),
+    Workload(
+        "first-forward",
+        "TinyLlama-1.1B into a dict, then a first forward pass of 8 tokens",
+        "forward",
+        "tinyllama",
+        FORWARDERS,
+    ),
+    Workload(
         "tinyllama-columns",
         "TinyLlama-1.1B, the first eighth of the columns of every matrix",
         "columns",
@@ -125,17 +178,3 @@ LOADS = (
         states=(UNCONTROLLED,),
     ),
 )
-
-
-def flat_workload(shape: str, count: int) -> Workload:
-    """Return one point of the scaling plot; references that are quadratic leave early."""
-    place = "child modules" if shape == "children" else "parameters of one module"
-    with_references = shape == "parameters" or count <= QUADRATIC_MAX_COUNT
-    return Workload(
-        f"flat-{shape}-{count}",
-        f"{count:,} tensors of 1 KiB, {place}",
-        "fill",
-        f"flat-{shape}-{count}",
-        (WINDLASS, RULE, HUB) if with_references else (WINDLASS,),
-        states=(WARM,),
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reporting.plots import save_plots
+from reporting.store import pool
 from reporting.summary import summarise
 from reporting.tables import markdown, plain
 from reporting.targets import judge
@@ -28,9 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of report and plots; default: beside")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on stdout")
     options = parser.parse_args(argv)
-    records = [json.loads(line) for path in options.results for line in path.open()]
+    records = pool(read_lines(path) for path in options.results)
     write_report(records, options.out or options.results[0].with_suffix(""), as_json=options.json)
     return 0
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def write_report(records: Sequence[dict[str, Any]], out: Path, *, as_json: bool) -> None:

@@ -18,7 +18,9 @@ from harness.launch import Launcher, Record
 from harness.machine import describe_machine, package_versions, require_linux
 from harness.raw_programs import compile_raw_programs
 from harness.schedule import Turn, plan_turns
+from page import rebuild
 from report import write_report
+from scaling import NAMES
 from workloads import GROUPS, NAMED, find_workload, prepare
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     options = parse_options(words)
     workloads = chosen_workloads(options.workloads, quick=options.quick)
-    turns = list(plan_turns(workloads, options.cache, options.rounds, options.without))
+    rounds = range(options.first_round, options.first_round + options.rounds)
+    turns = list(plan_turns(workloads, options.cache, rounds, options.without))
     folders = build_data(workloads, options.work_folder)
     launcher = Launcher(options.timeout, options.limit_threads)
     path = new_results_file(options.results)
@@ -49,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             results.flush()
             records.append(record)
     write_report(records, path.with_suffix(""), as_json=options.json)
+    if options.page:
+        rebuild(BENCHES, [path])
     return int(any("error" in record for record in records))
 
 
@@ -60,15 +65,19 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
         + ", ".join(workload.name for workload in NAMED)
         + "; groups: "
         + ", ".join(GROUPS)
-        + "; and flat-children-N, flat-parameters-N, split-N for every N",
+        + "; and "
+        + ", ".join(f"{family}-N" for family in NAMES)
+        + " for every N",
     )
     parser.add_argument("--workloads", type=split_words, metavar="NAME,…")
     parser.add_argument("--rounds", type=positive, help=f"default {DEFAULT_ROUNDS}; --quick: 1")
+    parser.add_argument("--first-round", type=int, default=0, help="of a piece of a measurement")
     parser.add_argument("--cache", type=cache_states, default=["cold", "warm"])
     parser.add_argument("--without", type=split_words, default=[], metavar="COMPETITOR,…")
     parser.add_argument(
         "--quick", action="store_true", help="small twins: checks the harness, measures nothing"
     )
+    parser.add_argument("--page", action="store_true", help="show this run in RESULTS.md")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on stdout")
     parser.add_argument("--work-folder", type=Path, default=BENCHES / "data")
     parser.add_argument("--results", type=Path, default=BENCHES / "results")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from checkpoints.families import build_layout
 from checkpoints.files import INDEX_NAME, ensure_checkpoint, ensure_pickle_twin
 from checkpoints.safetensors_format import header_bytes
+from harness.conversion import convert_for_rivals
 from harness.page_cache import FileRange
-from loading import FLAT_COUNTS, LOADS, flat_workload
-from saving import SAVES, SPLIT_COUNTS, split_workload
+from loading import LOADS
+from saving import SAVES
+from scaling import NAMES, scaling_workload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,25 +22,23 @@ if TYPE_CHECKING:
     from definitions import Saving, Workload
 
 NAMED = (*LOADS, *SAVES)
-SCALING = (
-    *(f"flat-{shape}-{count}" for shape in ("children", "parameters") for count in FLAT_COUNTS),
-    *(f"split-{count}" for count in SPLIT_COUNTS),
-)
 GROUPS = {
     "all": tuple(workload.name for workload in NAMED),
     "load": tuple(workload.name for workload in LOADS),
     "save": tuple(workload.name for workload in SAVES),
     "quick": (
         "tinyllama",
+        "fresh",
+        "first-forward",
         "llama70b-plan",
         "import",
         "call-overhead",
         "save-tinyllama",
         "split-50000",
     ),
-    "scaling": SCALING,
+    "scaling": tuple(name for names in NAMES.values() for name in names),
 }
-QUICK_FLAT_COUNT = 2_000
+QUICK_FLAT_COUNT, QUICK_LAYOUT = 2_000, "bytes-40"
 QUICK_SHARD_DIVISOR = 80  # Leaves a small twin with several shards.
 
 
@@ -54,10 +54,8 @@ def find_workload(name: str) -> Workload:
             return workload
     if name.endswith("-quick"):
         return _quick(find_workload(name.removesuffix("-quick")))
-    if match := re.fullmatch(r"flat-(children|parameters)-(\d+)", name):
-        return flat_workload(match[1], int(match[2]))
-    if match := re.fullmatch(r"split-(\d+)", name):
-        return split_workload(int(match[1]))
+    if point := scaling_workload(name):
+        return point
     raise KeyError(name)
 
 
@@ -66,6 +64,8 @@ def _quick(workload: Workload) -> Workload:
     layout = workload.layout
     if layout.startswith("flat-"):
         layout = re.sub(r"\d+$", str(QUICK_FLAT_COUNT), layout)
+    elif layout.startswith(("bytes-", "shards-")):
+        layout = QUICK_LAYOUT
     elif layout != "one-kilobyte":
         layout = f"{layout}-quick"
     return replace(
@@ -98,13 +98,16 @@ def prepare(workload: Workload, work_folder: Path) -> Path:
     loads_pickles = workload.saving is None
     if loads_pickles and any(competitor.suffix == ".bin" for competitor in workload.competitors):
         ensure_pickle_twin(layout, folder)
+    convert_for_rivals(workload, folder)
     return folder
 
 
 def files_read(workload: Workload, folder: Path, suffix: str) -> list[FileRange]:
     """Return the parts of files that one run reads: of sparse shards, the headers."""
-    index_name = INDEX_NAME if suffix == ".safetensors" else "pytorch_model.bin.index.json"
-    paths = [folder / index_name, *sorted(folder.glob(f"*{suffix}"))]
+    index_names = {".safetensors": INDEX_NAME, ".bin": "pytorch_model.bin.index.json"}
+    paths = sorted(folder.glob(f"*{suffix}"))
+    if index_name := index_names.get(suffix):
+        paths.insert(0, folder / index_name)
     if workload.task == "plan":
         return [
             FileRange(path, header_bytes(path) if path.suffix == suffix else path.stat().st_size)

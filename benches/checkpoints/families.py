@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from checkpoints.layout import Layout, TensorSpec, split_by_bytes, split_by_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MEGABYTE = 10**6
 FLAT_SHAPE = (256,)  # 1 KiB of float32.
+LLAMA_LAYER_MEGABYTES, LLAMA_OUTER_MEGABYTES = 22.0, 16.4  # Of the layouts `bytes-N`.
 EXPERTS_PER_LAYER = 8
 EXPERT_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -115,6 +116,12 @@ def _mixtral_like_quick(name: str) -> Layout:
     return Layout(name, split_by_count(list(_mixtral(4, 128, 256, 64, 2_000)), 5))
 
 
+def _llama_of(megabytes: int) -> list[TensorSpec]:
+    """A Llama layout of about so many megabytes: as many layers as fit, one at least."""
+    layers = round((megabytes - LLAMA_OUTER_MEGABYTES) / LLAMA_LAYER_MEGABYTES)
+    return list(_llama(max(1, layers), 1024, 2816, 128, 4_000))
+
+
 def _llama70b(name: str) -> Layout:
     tensors = list(_llama(80, 8192, 28_672, 1024, 32_000))
     return Layout(name, split_by_bytes(tensors, 4_900 * MEGABYTE), sparse=True)
@@ -144,10 +151,18 @@ FAMILIES: dict[str, Callable[[str], Layout]] = {
 }
 
 
+#: Layouts that exist for every number, called `FAMILY-N`.
+COUNTED: dict[str, Callable[[int], Iterable[Sequence[TensorSpec]]]] = {
+    "flat-children": lambda count: [list(_flat_children(count))],
+    "flat-parameters": lambda count: [list(_flat_parameters(count))],
+    "bytes": lambda megabytes: split_by_count(_llama_of(megabytes), 4),
+    "shards": lambda count: split_by_count(_llama_of(1_000), count),
+}
+
+
 def build_layout(name: str) -> Layout:
-    """Return the layout `name`; `flat-children-N` and `flat-parameters-N` exist for every N."""
+    """Return the layout `name`; those of `COUNTED` exist for every N."""
     if name in FAMILIES:
         return FAMILIES[name](name)
     family, _, count = name.rpartition("-")
-    flat = {"flat-children": _flat_children, "flat-parameters": _flat_parameters}[family]
-    return Layout(name, (tuple(flat(int(count))),))
+    return Layout(name, tuple(tuple(shard) for shard in COUNTED[family](int(count))))

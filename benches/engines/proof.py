@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +13,6 @@ from checkpoints.naive_reader import read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 WORD_MASK = 2**64 - 1
 
@@ -49,6 +50,28 @@ def verify_tensors(loaded: Mapping[str, torch.Tensor], folder: Path) -> dict[str
         "checksum": checksum,
         "proof": "every tensor equal",
     }
+
+
+def verify_owned(loaded: Mapping[str, torch.Tensor]) -> None:
+    """Raise `ProofError` for a tensor whose memory is a map of a file, perhaps not read yet."""
+    maps = _file_maps()
+    starts = [first for first, _, _ in maps]
+    for name, tensor in loaded.items():
+        at = bisect_right(starts, tensor.data_ptr()) - 1
+        if at >= 0 and tensor.data_ptr() < maps[at][1]:
+            message = f"tensor {name!r} is a map of {maps[at][2]}"
+            raise ProofError(message)
+
+
+def _file_maps() -> list[tuple[int, int, str]]:
+    """Return first and last address and file of each map of a file in this process, in order."""
+    maps = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, _, _, _, inode, *path = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        if inode != "0":
+            maps.append((first, last, Path(*path).name))
+    return maps
 
 
 def verify_columns(

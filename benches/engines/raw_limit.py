@@ -1,4 +1,7 @@
-"""The raw limit: runs `raw_limit.c` over the data of all shards and checks its checksum."""
+"""The raw limit: runs `raw_limit.c` over the data of all shards and checks its checksum.
+
+The variant `direct` reads past the page cache, `threads-N` with so many threads.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def main() -> None:
     arguments = parse_arguments()
     paths = sorted(arguments.folder.glob("*.safetensors"))
     headers = {path: read_header(path) for path in paths}
-    command = [str(binary_beside(arguments.folder, "raw_limit")), str(arguments.threads)]
+    _, _, threads = arguments.variant.partition("threads-")
+    numbers = (threads or arguments.threads, int(arguments.variant == "direct"))
+    command = [*map(str, (binary_beside(arguments.folder, "raw_limit"), *numbers))]
     for path, header in headers.items():
         command += [str(path), str(header.data_offset), str(header.data_bytes)]
     files = files_read(arguments.workload, arguments.folder, ".safetensors")

@@ -1,4 +1,4 @@
-"""safetensors: `load_file` into a dict, or the index and every header opened with `safe_open`."""
+"""safetensors: `load_file`, `load(bytes)`, or the index and every header by `safe_open`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from checkpoints.files import INDEX_NAME
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_columns, run_plan, run_read
+from engines.tasks import run_columns, run_forward, run_fresh, run_plan, run_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,30 @@ def get_columns(folder: Path, columns: Columns) -> dict[str, torch.Tensor]:
     return loaded
 
 
+def map_files(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """Map each file, as `load_file` does by default."""
+    loaded: dict[str, torch.Tensor] = {}
+    for path in paths:
+        loaded |= load_file(path)
+    return loaded
+
+
+def read_by_pread(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """Read each file by the backend `"pread"`, which gives each tensor memory of its own."""
+    loaded: dict[str, torch.Tensor] = {}
+    for path in paths:
+        loaded |= load_file(path, backend="pread")
+    return loaded
+
+
+def read_from_bytes(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """Read each file as bytes and load from those."""
+    loaded: dict[str, torch.Tensor] = {}
+    for path in paths:
+        loaded |= load(path.read_bytes())
+    return loaded
+
+
 def main() -> None:
     """Run the task that the workload names."""
     arguments = parse_arguments()
@@ -48,6 +72,10 @@ def main() -> None:
         run_plan(open_all, arguments)
     elif arguments.workload.task == "columns":
         run_columns(get_columns, arguments)
+    elif arguments.workload.task == "fresh":
+        run_fresh(read_by_pread if arguments.variant == "pread" else read_from_bytes, arguments)
+    elif arguments.workload.task == "forward":
+        run_forward(map_files, arguments)
     else:
         run_read(load_file, arguments, "mapped")
 

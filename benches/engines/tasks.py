@@ -1,4 +1,4 @@
-"""The two tasks that several engines share: fill an existing model, read files into a dict."""
+"""The tasks that several engines share: fill an existing model, read files into a dict, plan."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from checkpoints.families import build_layout
+from checkpoints.forward import first_logits
 from checkpoints.models import build_model
+from checkpoints.naive_reader import read_tensors
 
 from engines.proof import (
     ProofError,
     sum_of_words,
     verify_columns,
     verify_names,
+    verify_owned,
     verify_tensors,
 )
 from engines.protocol import Arguments, emit, measure
@@ -66,6 +69,42 @@ def run_read(
         message = "the pass under the clock saw other bytes"
         raise ProofError(message)
     emit(measurement, **facts, seconds_before_touch=before_touch, memory=memory)
+
+
+def run_fresh(
+    read: Callable[[list[Path]], dict[str, torch.Tensor]],
+    arguments: Arguments,
+    suffix: str = ".safetensors",
+) -> None:
+    """Time `read(paths)`, which returns every tensor of all files in memory of its own.
+
+    No pass over the bytes is needed: memory that no file lies behind has been filled.
+    """
+    paths = sorted(arguments.folder.glob(f"*{suffix}"))
+    loaded, measurement = measure(lambda: read(paths), arguments, suffix)
+    verify_owned(loaded)
+    emit(measurement, **verify_tensors(loaded, arguments.folder), memory="owned")
+
+
+def run_forward(
+    read: Callable[[list[Path]], dict[str, torch.Tensor]], arguments: Arguments
+) -> None:
+    """Time `read(paths)` together with a first forward pass over what it returned."""
+    paths = sorted(arguments.folder.glob("*.safetensors"))
+
+    def read_and_pass() -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
+        start = time.perf_counter()
+        loaded = read(paths)
+        before_pass = time.perf_counter() - start
+        return loaded, before_pass, first_logits(loaded)
+
+    (loaded, before_pass, logits), measurement = measure(read_and_pass, arguments)
+    expected = first_logits({name: tensor for path in paths for name, tensor in read_tensors(path)})
+    if not logits.isfinite().all() or not torch.equal(logits, expected):
+        message = "the pass under the clock came to other logits"
+        raise ProofError(message)
+    facts = verify_tensors(loaded, arguments.folder)
+    emit(measurement, **facts, seconds_before_touch=before_pass)
 
 
 def run_columns(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
 
 import windlass
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_columns, run_fill, run_plan, run_read
+from engines.tasks import run_columns, run_fill, run_forward, run_fresh, run_plan, run_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import torch
 
     from engines.proof import Columns
+    from engines.protocol import Arguments
+
+    Read = Callable[[list[Path]], dict[str, torch.Tensor]]
+    AnyLoad = Callable[..., dict[str, torch.Tensor]]
 
 
 def open_and_plan(folder: Path) -> Iterable[str]:
@@ -32,19 +37,55 @@ def load_columns(folder: Path, columns: Columns) -> dict[str, torch.Tensor]:
     )
 
 
+def file_by_file(load: Callable[[Path], dict[str, torch.Tensor]]) -> Read:
+    """Return what loads each file by itself."""
+
+    def read(paths: list[Path]) -> dict[str, torch.Tensor]:
+        loaded: dict[str, torch.Tensor] = {}
+        for path in paths:
+            loaded |= load(path)
+        return loaded
+
+    return read
+
+
+def load_checkpoint(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """Read every tensor of all files at once."""
+    return windlass.Checkpoint(paths[0].parent).load()
+
+
+READERS: dict[str, Read] = {
+    "default": load_checkpoint,
+    "owned": file_by_file(partial(windlass.load_file, memory="owned")),
+    "mapped": file_by_file(windlass.load_file),
+    "prefetch": file_by_file(partial(cast("AnyLoad", windlass.load_file), prefetch=True)),
+}
+
+
+def fill(arguments: Arguments) -> None:
+    """Fill a model, with as many threads as the variant `threads-N` says."""
+    load = windlass.load_sharded_checkpoint
+    _, _, threads = arguments.variant.partition("threads-")
+    run_fill(partial(load, threads=int(threads)) if threads else load, arguments)
+
+
 def main() -> None:
     """Run the task that the workload names."""
     arguments = parse_arguments()
-    if arguments.workload.task == "plan":
+    task, variant = arguments.workload.task, arguments.variant
+    if task == "plan":
         run_plan(open_and_plan, arguments)
-    elif arguments.workload.task == "columns":
+    elif task == "columns":
         run_columns(load_columns, arguments)
-    elif arguments.workload.task == "read":
-        load_file = windlass.load_file
-        memory: Literal["mapped", "owned"] = "owned" if arguments.variant == "owned" else "mapped"
-        run_read(lambda path: load_file(path, memory=memory), arguments, memory)
+    elif task == "fresh":
+        run_fresh(READERS[variant], arguments)
+    elif task == "forward":
+        run_forward(READERS[variant], arguments)
+    elif task == "read":
+        memory = cast('Literal["mapped", "owned"]', variant)
+        run_read(lambda path: windlass.load_file(path, memory=memory), arguments, memory)
     else:
-        run_fill(windlass.load_sharded_checkpoint, arguments)
+        fill(arguments)
 
 
 if __name__ == "__main__":

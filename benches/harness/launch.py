@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.conversion import why_not_ready
 from harness.machine import environment
+from harness.rival_packages import PYTHON
 
 if TYPE_CHECKING:
+    from definitions import Competitor
+
     from harness.schedule import Turn
 
 BENCHES = Path(__file__).resolve().parent.parent
@@ -47,15 +51,18 @@ class Launcher:
             "baseline": turn.workload.baseline,
             "competitor": turn.competitor.key,
             "title": turn.competitor.title,
+            "setting": turn.competitor.setting,
             "cache": turn.cache,
             "round": turn.round_number,
             "started": round(time.time(), 3),
         }
+        if reason := why_not_ready(turn.competitor, turn.workload.name, folder):
+            return [about | {"error": reason}]
         try:
             answer = subprocess.run(  # noqa: S603
                 self._command(turn, folder),
                 cwd=BENCHES,
-                env=environment(),
+                env=environment() | dict(turn.competitor.environment),
                 capture_output=True,
                 text=True,
                 timeout=self.timeout_seconds,
@@ -78,7 +85,12 @@ class Launcher:
             "--threads": str(self.limit_threads),
         }
         pairs = [word for pair in arguments.items() for word in pair]
-        return [sys.executable, "-m", f"engines.{turn.competitor.program}", *pairs]
+        return [interpreter_of(turn.competitor), "-m", f"engines.{turn.competitor.program}", *pairs]
+
+
+def interpreter_of(competitor: Competitor) -> str:
+    """Return the Python that has what the competitor needs."""
+    return str(PYTHON) if competitor.package else sys.executable
 
 
 def _last_line(text: str) -> str:

@@ -10,7 +10,18 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("windlass", "torch", "safetensors", "huggingface_hub", "transformers", "numpy")
+PACKAGES = (
+    "windlass",
+    "torch",
+    "safetensors",
+    "huggingface_hub",
+    "transformers",
+    "numpy",
+    "fastsafetensors",
+    "runai-model-streamer",
+    "tensorizer",
+    "flashpack",
+)
 GIBIBYTE = 2**30
 
 

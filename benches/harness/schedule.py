@@ -26,17 +26,17 @@ class Turn:
 def plan_turns(
     workloads: Iterable[Workload],
     states: Collection[str],
-    rounds: int,
+    rounds: range,
     without: Collection[str] = (),
 ) -> Iterator[Turn]:
-    """Yield turns A B C, C B A, … so that nobody always follows the same neighbour.
+    """Yield turns A B C, in odd rounds C B A, so that nobody always follows the same neighbour.
 
     Within a round all competitors meet the same machine, or as nearly as can be had; ratios are
     therefore taken within a round.
     """
     for workload in workloads:
         entrants = [entrant for entrant in workload.competitors if entrant.key not in without]
-        for round_number in range(rounds):
+        for round_number in rounds:
             order = entrants if round_number % 2 == 0 else entrants[::-1]
             for state in workload.states:
                 for competitor in order:

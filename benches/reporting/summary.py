@@ -30,6 +30,7 @@ class Entry:
 
     competitor: str
     title: str
+    setting: str
     seconds: Spread | None
     ratio: Spread | None  # Its time divided by the baseline's time of the same round.
     num_bytes: int
@@ -114,6 +115,7 @@ def _entry(records: Sequence[Record], competitor: str, baseline: dict[int, float
     return Entry(
         competitor=competitor,
         title=own[-1]["title"],
+        setting=own[-1].get("setting", ""),
         seconds=spread_of(seconds.values()),
         ratio=spread_of(seconds[number] / baseline[number] for number in common),
         num_bytes=max((record.get("bytes", 0) for record in good), default=0),

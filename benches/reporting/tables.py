@@ -34,7 +34,7 @@ STATES = {
     "untouched": "memory left alone before",
     "any": "cache not controlled",
 }
-WITH_SPEED = {"fill", "read", "save", "snapshot"}
+WITH_SPEED = {"fill", "read", "fresh", "forward", "save", "snapshot"}
 
 
 def markdown(
@@ -43,14 +43,24 @@ def markdown(
     """Return machine, command, goals and one table for each section as markdown."""
     parts = [_about(header, bullet="- ") for header in headers]
     if verdicts:
-        lines = [_markdown_line(row) for row in _verdict_rows(verdicts)]
-        parts.append("\n".join(["### Goals", "", lines[0], "|---|--:|---|", *lines[1:]]))
-    for section in sections:
-        heads, *rows = _table(section)
-        lines = [_markdown_line(heads), "|---|" + "--:|" * (len(heads) - 1)]
-        lines += [_markdown_line(row) for row in rows]
-        parts.append("\n".join([f"### {_heading(section)}", "", *lines, *_notes(section)]))
+        parts.append(f"### Goals\n\n{goals_markdown(verdicts)}")
+    parts += [section_markdown(section) for section in sections]
     return "\n\n".join(parts) + "\n"
+
+
+def goals_markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return the goals beside what was measured, as a markdown table."""
+    lines = [markdown_line(row) for row in _verdict_rows(verdicts)]
+    return "\n".join([lines[0], "|---|--:|---|", *lines[1:]])
+
+
+def section_markdown(section: Section) -> str:
+    """Return heading, table and notes of one section as markdown."""
+    heads, *rows = _table(section)
+    lines = [markdown_line(heads), "|---|" + "--:|" * (len(heads) - 1)]
+    lines += [markdown_line(row) for row in rows]
+    notes = [f"- {note}" for note in _notes(section)]
+    return "\n".join([f"### {_heading(section)}", "", *lines, *([""] if notes else []), *notes])
 
 
 def plain(
@@ -59,7 +69,7 @@ def plain(
     """Return the same for a terminal, in aligned columns and without colour."""
     parts = [_about(header, bullet="  ") for header in headers]
     parts += [
-        "\n".join([_heading(section), *_aligned(_table(section)), *_notes(section)])
+        "\n".join([_heading(section), *_aligned(_table(section)), *_plain_notes(section)])
         for section in sections
     ]
     if verdicts:
@@ -138,8 +148,9 @@ def _range(spread: Spread, text: Callable[[float], str]) -> str:
 
 
 def _notes(section: Section) -> list[str]:
-    """Lines below a table: what the time of a dict read holds, what was not warm, what failed."""
-    notes = [
+    """Lines below a table: settings, what a time holds, what was not warm, what failed."""
+    notes = [f"{entry.title}: {entry.setting}" for entry in section.entries if entry.setting]
+    notes += [
         f"{entry.title}: {entry.touch_share:.0%} of the time passes after the call has returned"
         for entry in section.entries
         if entry.touch_share is not None
@@ -150,10 +161,16 @@ def _notes(section: Section) -> list[str]:
         if section.cache == "warm" and (entry.storage_share or 0) > WARM_MAX_STORAGE_SHARE
     ]
     notes += [f"{entry.title}: {text}" for entry in section.entries for text in entry.failures]
+    return notes
+
+
+def _plain_notes(section: Section) -> list[str]:
+    notes = _notes(section)
     return ["", *notes] if notes else []
 
 
-def _markdown_line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """Return one row of a markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
