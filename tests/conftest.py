@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from builders.loaders import Loaders
     from builders.saver import Saver
+    from oracle.client import Oracle
 
 settings.register_profile(
     "default",
@@ -75,6 +76,16 @@ def saver(loaders: Loaders) -> Iterator[Saver]:
     saver = Saver(loaders.shapes)
     yield saver
     saver.close()
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """Return transformers 4.46.3, in a process of its own; see `tests/oracle`."""
+    from oracle.client import Oracle
+
+    oracle = Oracle()
+    yield oracle
+    oracle.close()
 
 
 @pytest.fixture
