@@ -45,6 +45,9 @@ def _modules_after(statement: str) -> set[str]:
         "import windlass",
         "import windlass.errors",
         "from windlass import Checkpoint",
+        "from windlass import PretrainedConfig, GenerationConfig",
+        "import windlass; windlass.PretrainedConfig(torch_dtype='float16').to_json_string()",
+        "import windlass.modeling_utils",
         "import windlass; dir(windlass); windlass.__all__; windlass.__version__",
     ],
 )

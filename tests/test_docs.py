@@ -10,27 +10,49 @@ from typing import Any
 
 import pytest
 import torch
+import windlass
 from builders.sharded import shard_name, write_dealt
 
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
+    "windlass.config",
+    "windlass.config_file",
+    "windlass.custom_code",
+    "windlass.dtype_names",
+    "windlass.generation",
     "windlass.index",
+    "windlass.layout",
     "windlass.numpy",
     "windlass.recovery",
     "windlass.safe",
     "windlass.sizes",
     "windlass.split",
     "windlass.torch.aliases",
+    "windlass.torch.chunking",
+    "windlass.torch.conv1d",
+    "windlass.torch.device_maps",
+    "windlass.torch.embeddings",
     "windlass.torch.files",
+    "windlass.torch.held_tensors",
+    "windlass.torch.initialisation",
     "windlass.torch.legacy_shards",
+    "windlass.torch.load_into",
+    "windlass.torch.load_one",
     "windlass.torch.load_sharded",
     "windlass.torch.load_saved",
+    "windlass.torch.module_names",
+    "windlass.torch.module_utils",
     "windlass.torch.one_file",
+    "windlass.torch.pruning",
+    "windlass.torch.question_answering",
     "windlass.torch.background",
     "windlass.torch.save_checkpoint",
+    "windlass.torch.sequence_summary",
+    "windlass.torch.shared_areas",
     "windlass.torch.split",
     "windlass.torch.storages",
+    "windlass.torch.wrappers",
     "windlass.verification",
 )
 
@@ -52,7 +74,13 @@ def names(tmp_path: Path) -> dict[str, Any]:
     write_dealt(tmp_path, state, places=[0, 1, 1])
     first = tmp_path / shard_name(1, 2)
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
-    return {"torch": torch, "model": model, "meta_model": meta_model, "folder": tmp_path}
+    return {
+        "torch": torch,
+        "model": model,
+        "meta_model": meta_model,
+        "folder": tmp_path,
+        "PretrainedConfig": windlass.PretrainedConfig,
+    }
 
 
 def test_readme_examples_run(names: dict[str, Any]) -> None:

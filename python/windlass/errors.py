@@ -22,7 +22,12 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── IndexMismatch                (RuntimeError) index and shards disagree
     │   ├── ChecksumMismatch             (ValueError) bytes are not those that were saved
     │   ├── TensorNotFound               (KeyError)
-    │   └── UnsupportedDtype             (TypeError) the framework has no such dtype
+    │   ├── UnsupportedDtype             (TypeError) the framework has no such dtype
+    │   ├── UnknownFormat                (OSError, ValueError) weights of another framework
+    │   ├── ConfigNotFound               (FileNotFoundError) no such configuration file
+    │   └── InvalidConfig                (ValueError) a configuration that means nothing
+    │       ├── InvalidConfigFile        (OSError) not JSON, or not an object
+    │       └── UnknownDtype             (AttributeError) no dtype of torch has that name
     ├── ModelError                       (RuntimeError) the model cannot take the checkpoint
     │   ├── IncompatibleKeys             names missing, unexpected or of another shape
     │   ├── MetaParameter                a parameter without memory
@@ -37,6 +42,10 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
     │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    ├── NotSupported                     (NotImplementedError) an option that is not there yet
+    ├── NoTensors                        (ValueError) a module or state dict without any
+    ├── NoDevice                         (KeyError, ValueError) a device map leaves a tensor out
+    ├── InvalidResize                    (ValueError, TypeError) a vocabulary that cannot be resized
     ├── InvalidSlice                     (IndexError) an index that is none of the tensor
     ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
@@ -51,6 +60,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointNotFound",
     "ChecksumMismatch",
+    "ConfigNotFound",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
@@ -58,15 +68,21 @@ __all__ = [
     "GitLfsPointer",
     "IncompatibleKeys",
     "IndexMismatch",
+    "InvalidConfig",
+    "InvalidConfigFile",
     "InvalidHeader",
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
     "ModelError",
+    "NoDevice",
     "NoSpaceLeft",
+    "NoTensors",
     "NotARegularFile",
+    "NotSupported",
     "ReadFailed",
     "SaveError",
     "SaveFailed",
@@ -78,6 +94,8 @@ __all__ = [
     "SnapshotTooLarge",
     "TensorNotFound",
     "TruncatedFile",
+    "UnknownDtype",
+    "UnknownFormat",
     "UnsafeShardName",
     "UnsupportedDtype",
     "UnsupportedParameter",
@@ -166,6 +184,26 @@ class UnsupportedDtype(CheckpointError, TypeError):
     """The framework has no dtype for a tensor of the file."""
 
 
+class UnknownFormat(CheckpointError, OSError, ValueError):
+    """The metadata of a safetensors file says that its weights are another framework's."""
+
+
+class ConfigNotFound(CheckpointError, FileNotFoundError):
+    """There is no configuration file, or it cannot be had from the hub."""
+
+
+class InvalidConfig(CheckpointError, ValueError):
+    """A field of a configuration has a value that means nothing, or that contradicts another."""
+
+
+class InvalidConfigFile(InvalidConfig, OSError):
+    """A configuration file is not JSON, or holds something else than one object."""
+
+
+class UnknownDtype(InvalidConfig, AttributeError):
+    """A name that is none of a dtype of torch."""
+
+
 class ModelError(WindlassError, RuntimeError):
     """The model cannot take the checkpoint; it has not been changed."""
 
@@ -242,6 +280,22 @@ class SharedTensors(SaveError, RuntimeError):
 
 class SnapshotTooLarge(SaveError, MemoryError):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
+
+
+class NotSupported(WindlassError, NotImplementedError):
+    """An option that windlass knows and does not have yet; the message says what to do instead."""
+
+
+class NoTensors(WindlassError, ValueError):
+    """A module or a state dict holds no tensor to answer the question from."""
+
+
+class NoDevice(WindlassError, KeyError, ValueError):
+    """A device map has no device for a tensor, nor for any module that it is in."""
+
+
+class InvalidResize(WindlassError, ValueError, TypeError):
+    """A vocabulary that cannot be resized: not to that size, or not a module of that kind."""
 
 
 class InvalidSlice(WindlassError, IndexError):

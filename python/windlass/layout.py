@@ -89,6 +89,21 @@ def shard_suffix(number: int, count: int) -> str:
     return f"-{number:05d}-of-{count:05d}"
 
 
+def add_variant(weights_name: str, variant: str | None = None) -> str:
+    """Return the name of a file's variant, as transformers spells it: before the last dot.
+
+    Example:
+        >>> add_variant("model.safetensors", "fp16"), add_variant("model.safetensors")
+        ('model.fp16.safetensors', 'model.safetensors')
+        >>> add_variant("model.safetensors.index.json", "fp16")
+        'model.safetensors.index.fp16.json'
+    """
+    if variant is None:
+        return weights_name
+    *stem, ending = weights_name.split(".")
+    return ".".join([*stem, variant, ending])
+
+
 def _check_pattern(pattern: str) -> None:
     try:
         tells_apart = pattern.format(suffix="1") != pattern.format(suffix="2")
