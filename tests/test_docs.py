@@ -15,6 +15,10 @@ from builders.sharded import shard_name, write_dealt
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
+    "windlass.hub.files",
+    "windlass.hub.shards",
+    "windlass.hub.spellings",
+    "windlass.hub.stale",
     "windlass.index",
     "windlass.numpy",
     "windlass.recovery",

@@ -12,27 +12,37 @@ from typing import TYPE_CHECKING
 from windlass._rust import __version__
 from windlass.checkpoint import Checkpoint
 from windlass.errors import (
+    AccessDenied,
     BudgetExceeded,
     CheckpointError,
     CheckpointNotFound,
     ChecksumMismatch,
+    CorruptDownload,
     DestinationError,
     EmptyFile,
     FileChanged,
+    FileNotInRepository,
     FolderLocked,
     GitLfsPointer,
+    HubError,
+    HubUnavailable,
     IncompatibleKeys,
     IndexMismatch,
     InvalidHeader,
     InvalidIndex,
     InvalidName,
     InvalidPickle,
+    InvalidRepositoryId,
     InvalidSlice,
     MetaParameter,
     ModelError,
     NoSpaceLeft,
     NotARegularFile,
+    NotCached,
+    RateLimited,
     ReadFailed,
+    RepositoryNotFound,
+    RevisionNotFound,
     SaveError,
     SaveFailed,
     SaveFolderNotFound,
@@ -52,6 +62,7 @@ from windlass.errors import (
 from windlass.tensor_info import TensorInfo
 
 if TYPE_CHECKING:
+    from windlass.hub import PushToHubMixin
     from windlass.recovery import recover
     from windlass.safe import safe_open
     from windlass.torch import (
@@ -84,6 +95,7 @@ if TYPE_CHECKING:
 #: Public name → module that defines it, imported on first use.
 _LAZY = {
     "AliasGroup": "windlass.torch",
+    "PushToHubMixin": "windlass.hub",
     "SaveHandle": "windlass.torch",
     "StateDictSplit": "windlass.torch",
     "dtype_byte_size": "windlass.torch",
@@ -112,29 +124,40 @@ _LAZY = {
 }
 
 __all__ = [
+    "AccessDenied",
     "AliasGroup",
     "BudgetExceeded",
     "Checkpoint",
     "CheckpointError",
     "CheckpointNotFound",
     "ChecksumMismatch",
+    "CorruptDownload",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
+    "FileNotInRepository",
     "FolderLocked",
     "GitLfsPointer",
+    "HubError",
+    "HubUnavailable",
     "IncompatibleKeys",
     "IndexMismatch",
     "InvalidHeader",
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidRepositoryId",
     "InvalidSlice",
     "MetaParameter",
     "ModelError",
     "NoSpaceLeft",
     "NotARegularFile",
+    "NotCached",
+    "PushToHubMixin",
+    "RateLimited",
     "ReadFailed",
+    "RepositoryNotFound",
+    "RevisionNotFound",
     "SaveError",
     "SaveFailed",
     "SaveFolderNotFound",
