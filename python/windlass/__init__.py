@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING
 from windlass._rust import __version__
 from windlass.checkpoint import Checkpoint
 from windlass.errors import (
+    AccessDenied,
     BudgetExceeded,
     CheckpointError,
     CheckpointNotFound,
     ChecksumMismatch,
     ConfigNotFound,
+    CorruptDownload,
     DestinationError,
     EmptyFile,
     FileChanged,
+    FileNotInRepository,
     FolderLocked,
     GitLfsPointer,
+    HubError,
+    HubUnavailable,
     IncompatibleKeys,
     IndexMismatch,
     InvalidConfig,
@@ -30,6 +35,7 @@ from windlass.errors import (
     InvalidIndex,
     InvalidName,
     InvalidPickle,
+    InvalidRepositoryId,
     InvalidResize,
     InvalidSlice,
     MetaParameter,
@@ -37,9 +43,13 @@ from windlass.errors import (
     NoDevice,
     NoSpaceLeft,
     NotARegularFile,
+    NotCached,
     NoTensors,
     NotSupported,
+    RateLimited,
     ReadFailed,
+    RepositoryNotFound,
+    RevisionNotFound,
     SaveError,
     SaveFailed,
     SaveFolderNotFound,
@@ -63,6 +73,7 @@ from windlass.tensor_info import TensorInfo
 if TYPE_CHECKING:
     from windlass.config import PretrainedConfig
     from windlass.generation import GenerationConfig
+    from windlass.hub import PushToHubMixin
     from windlass.recovery import recover
     from windlass.safe import safe_open
     from windlass.torch import (
@@ -97,6 +108,7 @@ _LAZY = {
     "AliasGroup": "windlass.torch",
     "GenerationConfig": "windlass.generation",
     "PretrainedConfig": "windlass.config",
+    "PushToHubMixin": "windlass.hub",
     "SaveHandle": "windlass.torch",
     "StateDictSplit": "windlass.torch",
     "dtype_byte_size": "windlass.torch",
@@ -125,6 +137,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AccessDenied",
     "AliasGroup",
     "BudgetExceeded",
     "Checkpoint",
@@ -132,12 +145,16 @@ __all__ = [
     "CheckpointNotFound",
     "ChecksumMismatch",
     "ConfigNotFound",
+    "CorruptDownload",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
+    "FileNotInRepository",
     "FolderLocked",
     "GenerationConfig",
     "GitLfsPointer",
+    "HubError",
+    "HubUnavailable",
     "IncompatibleKeys",
     "IndexMismatch",
     "InvalidConfig",
@@ -146,6 +163,7 @@ __all__ = [
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidRepositoryId",
     "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
@@ -154,9 +172,14 @@ __all__ = [
     "NoSpaceLeft",
     "NoTensors",
     "NotARegularFile",
+    "NotCached",
     "NotSupported",
     "PretrainedConfig",
+    "PushToHubMixin",
+    "RateLimited",
     "ReadFailed",
+    "RepositoryNotFound",
+    "RevisionNotFound",
     "SaveError",
     "SaveFailed",
     "SaveFolderNotFound",

@@ -46,6 +46,16 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     ├── NoTensors                        (ValueError) a module or state dict without any
     ├── NoDevice                         (KeyError, ValueError) a device map leaves a tensor out
     ├── InvalidResize                    (ValueError, TypeError) a vocabulary that cannot be resized
+    ├── HubError                         (OSError) the hub, the network or the cache refuse
+    │   ├── RepositoryNotFound           no such repository, or a private one
+    │   ├── RevisionNotFound             no such branch, tag or commit
+    │   ├── FileNotInRepository          (FileNotFoundError) neither there nor in the folder
+    │   ├── NotCached                    (FileNotFoundError) offline, and not in the cache
+    │   ├── AccessDenied                 (PermissionError) a token is missing, wrong or too weak
+    │   ├── HubUnavailable               (ConnectionError) no connection, or a hub that is down
+    │   │   └── RateLimited              too many requests
+    │   ├── CorruptDownload              what arrived is not what the hub had said
+    │   └── InvalidRepositoryId          (ValueError) neither a folder nor an id
     ├── InvalidSlice                     (IndexError) an index that is none of the tensor
     ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
@@ -56,16 +66,21 @@ The Rust core has an enum of the same cases; the binding maps one to the other.
 from __future__ import annotations
 
 __all__ = [
+    "AccessDenied",
     "BudgetExceeded",
     "CheckpointError",
     "CheckpointNotFound",
     "ChecksumMismatch",
     "ConfigNotFound",
+    "CorruptDownload",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
+    "FileNotInRepository",
     "FolderLocked",
     "GitLfsPointer",
+    "HubError",
+    "HubUnavailable",
     "IncompatibleKeys",
     "IndexMismatch",
     "InvalidConfig",
@@ -74,6 +89,7 @@ __all__ = [
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidRepositoryId",
     "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
@@ -82,8 +98,12 @@ __all__ = [
     "NoSpaceLeft",
     "NoTensors",
     "NotARegularFile",
+    "NotCached",
     "NotSupported",
+    "RateLimited",
     "ReadFailed",
+    "RepositoryNotFound",
+    "RevisionNotFound",
     "SaveError",
     "SaveFailed",
     "SaveFolderNotFound",
@@ -296,6 +316,46 @@ class NoDevice(WindlassError, KeyError, ValueError):
 
 class InvalidResize(WindlassError, ValueError, TypeError):
     """A vocabulary that cannot be resized: not to that size, or not a module of that kind."""
+
+
+class HubError(WindlassError, OSError):
+    """The hub did not give or take what was asked; also for refusals of no class of their own."""
+
+
+class RepositoryNotFound(HubError):
+    """The hub has no such repository, or shows it only to those who may see it."""
+
+
+class RevisionNotFound(HubError):
+    """The repository has no such branch, tag or commit."""
+
+
+class FileNotInRepository(HubError, FileNotFoundError):
+    """The repository, or the folder, has no such file."""
+
+
+class NotCached(HubError, FileNotFoundError):
+    """The hub may or could not be reached, and the file is not in the cache."""
+
+
+class AccessDenied(HubError, PermissionError):
+    """The hub refuses: a gated repository, or a token that is missing, wrong or too weak."""
+
+
+class HubUnavailable(HubError, ConnectionError):
+    """There is no connection to the hub, or it does not work at the moment."""
+
+
+class RateLimited(HubUnavailable):
+    """The hub has had too many requests from here."""
+
+
+class CorruptDownload(HubError):
+    """A file arrived with another size or hash than the hub had said; it was thrown away."""
+
+
+class InvalidRepositoryId(HubError, ValueError):
+    """What was given is no folder, and cannot be the id of a repository."""
 
 
 class InvalidSlice(WindlassError, IndexError):
