@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import windlass
+from builders.pretrained import MODELS, saved
 from builders.sharded import shard_name, write_dealt
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,12 @@ MODULES_WITH_EXAMPLES = (
     "windlass.torch.module_names",
     "windlass.torch.module_utils",
     "windlass.torch.one_file",
+    "windlass.torch.pretrained.devices",
+    "windlass.torch.pretrained.dtypes",
+    "windlass.torch.pretrained.keys",
+    "windlass.torch.pretrained.loading",
+    "windlass.torch.pretrained.model",
+    "windlass.torch.pretrained.saving",
     "windlass.torch.pruning",
     "windlass.torch.question_answering",
     "windlass.torch.background",
@@ -76,6 +83,7 @@ def names(tmp_path: Path) -> dict[str, Any]:
         meta_model = Embedder()
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     write_dealt(tmp_path, state, places=[0, 1, 1])
+    pretrained = saved(tmp_path / "saved")
     first = tmp_path / shard_name(1, 2)
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
     return {
@@ -84,6 +92,9 @@ def names(tmp_path: Path) -> dict[str, Any]:
         "meta_model": meta_model,
         "folder": tmp_path,
         "PretrainedConfig": windlass.PretrainedConfig,
+        "PreTrainedModel": windlass.PreTrainedModel,
+        "Pretrained": MODELS.TinyForLabels,
+        "pretrained": pretrained,
     }
 
 

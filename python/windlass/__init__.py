@@ -39,6 +39,7 @@ from windlass.errors import (
     InvalidResize,
     InvalidSlice,
     MetaParameter,
+    MixedNames,
     ModelError,
     NoDevice,
     NoSpaceLeft,
@@ -101,12 +102,14 @@ if TYPE_CHECKING:
         split_state_dict_into_shards_factory,
         split_torch_state_dict_into_shards,
     )
+    from windlass.torch.pretrained import PreTrainedModel
     from windlass.verification import verify
 
 #: Public name → module that defines it, imported on first use.
 _LAZY = {
     "AliasGroup": "windlass.torch",
     "GenerationConfig": "windlass.generation",
+    "PreTrainedModel": "windlass.torch.pretrained",
     "PretrainedConfig": "windlass.config",
     "PushToHubMixin": "windlass.hub",
     "SaveHandle": "windlass.torch",
@@ -167,6 +170,7 @@ __all__ = [
     "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
+    "MixedNames",
     "ModelError",
     "NoDevice",
     "NoSpaceLeft",
@@ -174,6 +178,7 @@ __all__ = [
     "NotARegularFile",
     "NotCached",
     "NotSupported",
+    "PreTrainedModel",
     "PretrainedConfig",
     "PushToHubMixin",
     "RateLimited",

@@ -31,6 +31,7 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     ├── ModelError                       (RuntimeError) the model cannot take the checkpoint
     │   ├── IncompatibleKeys             names missing, unexpected or of another shape
     │   ├── MetaParameter                a parameter without memory
+    │   ├── MixedNames                   (ValueError) names of a base model and of its head mixed
     │   └── UnsupportedParameter         subclass, layout or view that must not be filled
     ├── SaveError                        a save did not happen; the old checkpoint is whole
     │   ├── SaveFailed                   (OSError) the system refused a part of it
@@ -93,6 +94,7 @@ __all__ = [
     "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
+    "MixedNames",
     "ModelError",
     "NoDevice",
     "NoSpaceLeft",
@@ -252,6 +254,13 @@ class IncompatibleKeys(ModelError):
 
 class MetaParameter(ModelError):
     """A parameter is on the meta device and has no memory to fill."""
+
+
+class MixedNames(ModelError, ValueError):
+    """A checkpoint of a base model also has names of a head, which its own names would have to be.
+
+    Loading it into a model with that head would leave open what belongs to which.
+    """
 
 
 class UnsupportedParameter(ModelError):

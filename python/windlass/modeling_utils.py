@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         set_initialized_submodules,
     )
     from windlass.torch.module_utils import ModuleUtilsMixin
+    from windlass.torch.pretrained import PreTrainedModel
     from windlass.torch.pruning import (
         find_pruneable_heads_and_indices,
         prune_conv1d_layer,
@@ -58,6 +59,7 @@ _LAZY = {
     "PoolerAnswerClass": "windlass.torch.question_answering",
     "PoolerEndLogits": "windlass.torch.question_answering",
     "PoolerStartLogits": "windlass.torch.question_answering",
+    "PreTrainedModel": "windlass.torch.pretrained",
     "PretrainedConfig": "windlass.config",
     "SQuADHead": "windlass.torch.question_answering",
     "SequenceSummary": "windlass.torch.sequence_summary",
@@ -93,6 +95,7 @@ _PRIVATE = {
     "_add_variant": ("windlass.layout", "add_variant"),
     "_find_disjoint": ("windlass.torch.shared_areas", "find_disjoint"),
     "_find_identical": ("windlass.torch.shared_areas", "find_identical"),
+    "_get_tied_weight_keys": ("windlass.torch.pretrained.tying", "declared_ties"),
     "_load_state_dict_into_meta_model": (
         "windlass.torch.load_into",
         "load_state_dict_into_meta_model",
@@ -109,6 +112,7 @@ __all__ = [
     "PoolerAnswerClass",
     "PoolerEndLogits",
     "PoolerStartLogits",
+    "PreTrainedModel",
     "PretrainedConfig",
     "SQuADHead",
     "SequenceSummary",
