@@ -6,6 +6,7 @@ RUN := $(VENV)/bin/
 UV := $(RUN)uv pip install --quiet --python $(VENV)/bin/python
 RUST_FILES := $(shell find rust -name '*.rs' -not -path '*/fuzz/*') Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml)
 SIZE ?=
+ORACLE := .venv-oracle
 FUZZ := rust/core/fuzz
 FUZZ_SECONDS ?= 60
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -14,7 +15,7 @@ VALGRIND := valgrind --quiet --error-exitcode=1
 UNSAFE_ROOMS := sys:: convert:: read:: --skip what_was_read_is_resident # valgrind knows no cachestat.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint fmt check bench bench-rivals bench-page fuzz sanitize build clean
+.PHONY: help demo test test-long oracle lint fmt check bench bench-rivals bench-page fuzz sanitize build clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,13 +23,15 @@ help: ## List the targets.
 demo: build ## Load and save a real model, compare, kill saves (SIZE=2GB adds a generated checkpoint).
 	$(RUN)python examples/demo.py $(if $(SIZE),--size $(SIZE))
 
-test: build ## Run every test.
+test: build oracle ## Run every test.
 	cargo test --quiet --package windlass-core
 	$(RUN)python -m pytest --quiet
 
-test-long: build ## Run every test with many more generated inputs.
+test-long: build oracle ## Run every test with many more generated inputs.
 	PROPTEST_CASES=20000 cargo test --release --quiet --package windlass-core
 	WINDLASS_TEST_PROFILE=long $(RUN)python -m pytest --quiet --timeout 3600
+
+oracle: $(ORACLE)/ready ## Make .venv-oracle: transformers 4.46.3, which tests compare with.
 
 lint: build ## Check format, types, stubs and lints; change nothing.
 	cargo fmt --all --check
@@ -77,13 +80,19 @@ sanitize: ## Run the core's tests under AddressSanitizer and, where there is val
 build: $(VENV)/built ## Compile the engine and install the package, editable, into .venv.
 
 clean: ## Remove everything that was built.
-	rm -rf $(VENV) $(VENV)-rivals target
+	rm -rf $(VENV) $(VENV)-rivals $(ORACLE) target
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("windlass needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) --group dev
+	@touch $@
+
+$(ORACLE)/ready: tests/oracle/requirements.txt | $(VENV)/ready
+	$(RUN)uv venv --quiet --clear --python $(VENV)/bin/python $(ORACLE)
+	$(RUN)uv pip install --quiet --python $(ORACLE)/bin/python "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
+	$(RUN)uv pip install --quiet --python $(ORACLE)/bin/python --no-deps --requirements $<
 	@touch $@
 
 $(VENV)/built: $(VENV)/ready $(RUST_FILES)

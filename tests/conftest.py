@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from builders.loaders import Loaders
     from builders.saver import Saver
+    from hub_server import HubServer
+    from oracle.client import Oracle
 
 settings.register_profile(
     "default",
@@ -77,6 +79,16 @@ def saver(loaders: Loaders) -> Iterator[Saver]:
     saver.close()
 
 
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """Return transformers 4.46.3, in a process of its own; see `tests/oracle`."""
+    from oracle.client import Oracle
+
+    oracle = Oracle()
+    yield oracle
+    oracle.close()
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
     """Return a two-layer model and a folder with a two-shard checkpoint of other values for it."""
@@ -90,6 +102,16 @@ def pair(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
         for seed, (name, tensor) in enumerate(model.state_dict().items())
     }
     return model, write_model(tmp_path / "checkpoint", state)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """Return an empty hub, which huggingface_hub talks to; its cache is empty, nobody logged in."""
+    from hub_server import HubServer
+    from hub_server.client import connected
+
+    with HubServer() as server, connected(server, monkeypatch, tmp_path / "hub-home"):
+        yield server
 
 
 @pytest.fixture

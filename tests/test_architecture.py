@@ -21,7 +21,7 @@ HEAVY = ("torch", "numpy", "huggingface_hub", "transformers", "safetensors", "tq
 HOMES = {
     "torch": ("torch",),
     "numpy": ("numpy.py",),
-    "huggingface_hub": ("hub.py",),
+    "huggingface_hub": ("hub",),
     "tqdm": ("progress.py",),
     "argparse": ("cli",),
     "matplotlib": ("plot.py",),
@@ -45,6 +45,10 @@ def _modules_after(statement: str) -> set[str]:
         "import windlass",
         "import windlass.errors",
         "from windlass import Checkpoint",
+        "from windlass import PretrainedConfig, GenerationConfig",
+        "import windlass; windlass.PretrainedConfig(torch_dtype='float16').to_json_string()",
+        "import windlass.modeling_utils",
+        "import windlass.hub",
         "import windlass; dir(windlass); windlass.__all__; windlass.__version__",
     ],
 )

@@ -10,27 +10,60 @@ from typing import Any
 
 import pytest
 import torch
+import windlass
+from builders.pretrained import MODELS, saved
 from builders.sharded import shard_name, write_dealt
 
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
     "windlass.checkpoint",
+    "windlass.config",
+    "windlass.config_file",
+    "windlass.custom_code",
+    "windlass.dtype_names",
+    "windlass.generation",
+    "windlass.hub.files",
+    "windlass.hub.shards",
+    "windlass.hub.spellings",
+    "windlass.hub.stale",
     "windlass.index",
+    "windlass.layout",
     "windlass.numpy",
     "windlass.recovery",
     "windlass.safe",
     "windlass.sizes",
     "windlass.split",
     "windlass.torch.aliases",
+    "windlass.torch.chunking",
+    "windlass.torch.conv1d",
+    "windlass.torch.device_maps",
+    "windlass.torch.embeddings",
     "windlass.torch.files",
+    "windlass.torch.held_tensors",
+    "windlass.torch.initialisation",
     "windlass.torch.legacy_shards",
+    "windlass.torch.load_into",
+    "windlass.torch.load_one",
     "windlass.torch.load_sharded",
     "windlass.torch.load_saved",
+    "windlass.torch.module_names",
+    "windlass.torch.module_utils",
     "windlass.torch.one_file",
+    "windlass.torch.pretrained.devices",
+    "windlass.torch.pretrained.dtypes",
+    "windlass.torch.pretrained.keys",
+    "windlass.torch.pretrained.loading",
+    "windlass.torch.pretrained.model",
+    "windlass.torch.pretrained.saving",
+    "windlass.torch.pruning",
+    "windlass.torch.question_answering",
     "windlass.torch.background",
     "windlass.torch.save_checkpoint",
+    "windlass.torch.sequence_summary",
+    "windlass.torch.shared_areas",
     "windlass.torch.split",
     "windlass.torch.storages",
+    "windlass.torch.wrappers",
     "windlass.verification",
 )
 
@@ -50,9 +83,19 @@ def names(tmp_path: Path) -> dict[str, Any]:
         meta_model = Embedder()
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     write_dealt(tmp_path, state, places=[0, 1, 1])
+    pretrained = saved(tmp_path / "saved")
     first = tmp_path / shard_name(1, 2)
     (tmp_path / "model.safetensors").write_bytes(first.read_bytes())
-    return {"torch": torch, "model": model, "meta_model": meta_model, "folder": tmp_path}
+    return {
+        "torch": torch,
+        "model": model,
+        "meta_model": meta_model,
+        "folder": tmp_path,
+        "PretrainedConfig": windlass.PretrainedConfig,
+        "PreTrainedModel": windlass.PreTrainedModel,
+        "Pretrained": MODELS.TinyForLabels,
+        "pretrained": pretrained,
+    }
 
 
 def test_readme_examples_run(names: dict[str, Any]) -> None:

@@ -61,6 +61,16 @@ BUILTINS = {
     errors.MetaParameter: (RuntimeError,),
     errors.UnsupportedParameter: (RuntimeError,),
     errors.DestinationError: (ValueError,),
+    errors.HubError: (OSError,),
+    errors.RepositoryNotFound: (OSError,),
+    errors.RevisionNotFound: (OSError,),
+    errors.FileNotInRepository: (FileNotFoundError,),
+    errors.NotCached: (FileNotFoundError,),
+    errors.AccessDenied: (PermissionError,),
+    errors.HubUnavailable: (ConnectionError,),
+    errors.RateLimited: (ConnectionError,),
+    errors.CorruptDownload: (OSError,),
+    errors.InvalidRepositoryId: (OSError, ValueError),
 }
 
 

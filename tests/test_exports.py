@@ -7,12 +7,13 @@ from types import ModuleType
 
 import pytest
 import windlass
+import windlass.hub
 import windlass.modeling_utils
 import windlass.numpy
 import windlass.torch
 from windlass import errors
 
-MODULES = (windlass, windlass.torch, windlass.numpy, windlass.modeling_utils, errors)
+MODULES = (windlass, windlass.torch, windlass.numpy, windlass.modeling_utils, windlass.hub, errors)
 PROMISED = {"Checkpoint", "load_file", "load_sharded_checkpoint", "safe_open"}
 FROM_TYPING = {"TYPE_CHECKING", "annotations"}
 

@@ -22,10 +22,16 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── IndexMismatch                (RuntimeError) index and shards disagree
     │   ├── ChecksumMismatch             (ValueError) bytes are not those that were saved
     │   ├── TensorNotFound               (KeyError)
-    │   └── UnsupportedDtype             (TypeError) the framework has no such dtype
+    │   ├── UnsupportedDtype             (TypeError) the framework has no such dtype
+    │   ├── UnknownFormat                (OSError, ValueError) weights of another framework
+    │   ├── ConfigNotFound               (FileNotFoundError) no such configuration file
+    │   └── InvalidConfig                (ValueError) a configuration that means nothing
+    │       ├── InvalidConfigFile        (OSError) not JSON, or not an object
+    │       └── UnknownDtype             (AttributeError) no dtype of torch has that name
     ├── ModelError                       (RuntimeError) the model cannot take the checkpoint
     │   ├── IncompatibleKeys             names missing, unexpected or of another shape
     │   ├── MetaParameter                a parameter without memory
+    │   ├── MixedNames                   (ValueError) names of a base model and of its head mixed
     │   └── UnsupportedParameter         subclass, layout or view that must not be filled
     ├── SaveError                        a save did not happen; the old checkpoint is whole
     │   ├── SaveFailed                   (OSError) the system refused a part of it
@@ -37,6 +43,20 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
     │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    ├── NotSupported                     (NotImplementedError) an option that is not there yet
+    ├── NoTensors                        (ValueError) a module or state dict without any
+    ├── NoDevice                         (KeyError, ValueError) a device map leaves a tensor out
+    ├── InvalidResize                    (ValueError, TypeError) a vocabulary that cannot be resized
+    ├── HubError                         (OSError) the hub, the network or the cache refuse
+    │   ├── RepositoryNotFound           no such repository, or a private one
+    │   ├── RevisionNotFound             no such branch, tag or commit
+    │   ├── FileNotInRepository          (FileNotFoundError) neither there nor in the folder
+    │   ├── NotCached                    (FileNotFoundError) offline, and not in the cache
+    │   ├── AccessDenied                 (PermissionError) a token is missing, wrong or too weak
+    │   ├── HubUnavailable               (ConnectionError) no connection, or a hub that is down
+    │   │   └── RateLimited              too many requests
+    │   ├── CorruptDownload              what arrived is not what the hub had said
+    │   └── InvalidRepositoryId          (ValueError) neither a folder nor an id
     ├── InvalidSlice                     (IndexError) an index that is none of the tensor
     ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
@@ -47,27 +67,45 @@ The Rust core has an enum of the same cases; the binding maps one to the other.
 from __future__ import annotations
 
 __all__ = [
+    "AccessDenied",
     "BudgetExceeded",
     "CheckpointError",
     "CheckpointNotFound",
     "ChecksumMismatch",
+    "ConfigNotFound",
+    "CorruptDownload",
     "DestinationError",
     "EmptyFile",
     "FileChanged",
+    "FileNotInRepository",
     "FolderLocked",
     "GitLfsPointer",
+    "HubError",
+    "HubUnavailable",
     "IncompatibleKeys",
     "IndexMismatch",
+    "InvalidConfig",
+    "InvalidConfigFile",
     "InvalidHeader",
     "InvalidIndex",
     "InvalidName",
     "InvalidPickle",
+    "InvalidRepositoryId",
+    "InvalidResize",
     "InvalidSlice",
     "MetaParameter",
+    "MixedNames",
     "ModelError",
+    "NoDevice",
     "NoSpaceLeft",
+    "NoTensors",
     "NotARegularFile",
+    "NotCached",
+    "NotSupported",
+    "RateLimited",
     "ReadFailed",
+    "RepositoryNotFound",
+    "RevisionNotFound",
     "SaveError",
     "SaveFailed",
     "SaveFolderNotFound",
@@ -78,6 +116,8 @@ __all__ = [
     "SnapshotTooLarge",
     "TensorNotFound",
     "TruncatedFile",
+    "UnknownDtype",
+    "UnknownFormat",
     "UnsafeShardName",
     "UnsupportedDtype",
     "UnsupportedParameter",
@@ -166,6 +206,26 @@ class UnsupportedDtype(CheckpointError, TypeError):
     """The framework has no dtype for a tensor of the file."""
 
 
+class UnknownFormat(CheckpointError, OSError, ValueError):
+    """The metadata of a safetensors file says that its weights are another framework's."""
+
+
+class ConfigNotFound(CheckpointError, FileNotFoundError):
+    """There is no configuration file, or it cannot be had from the hub."""
+
+
+class InvalidConfig(CheckpointError, ValueError):
+    """A field of a configuration has a value that means nothing, or that contradicts another."""
+
+
+class InvalidConfigFile(InvalidConfig, OSError):
+    """A configuration file is not JSON, or holds something else than one object."""
+
+
+class UnknownDtype(InvalidConfig, AttributeError):
+    """A name that is none of a dtype of torch."""
+
+
 class ModelError(WindlassError, RuntimeError):
     """The model cannot take the checkpoint; it has not been changed."""
 
@@ -194,6 +254,13 @@ class IncompatibleKeys(ModelError):
 
 class MetaParameter(ModelError):
     """A parameter is on the meta device and has no memory to fill."""
+
+
+class MixedNames(ModelError, ValueError):
+    """A checkpoint of a base model also has names of a head, which its own names would have to be.
+
+    Loading it into a model with that head would leave open what belongs to which.
+    """
 
 
 class UnsupportedParameter(ModelError):
@@ -242,6 +309,62 @@ class SharedTensors(SaveError, RuntimeError):
 
 class SnapshotTooLarge(SaveError, MemoryError):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
+
+
+class NotSupported(WindlassError, NotImplementedError):
+    """An option that windlass knows and does not have yet; the message says what to do instead."""
+
+
+class NoTensors(WindlassError, ValueError):
+    """A module or a state dict holds no tensor to answer the question from."""
+
+
+class NoDevice(WindlassError, KeyError, ValueError):
+    """A device map has no device for a tensor, nor for any module that it is in."""
+
+
+class InvalidResize(WindlassError, ValueError, TypeError):
+    """A vocabulary that cannot be resized: not to that size, or not a module of that kind."""
+
+
+class HubError(WindlassError, OSError):
+    """The hub did not give or take what was asked; also for refusals of no class of their own."""
+
+
+class RepositoryNotFound(HubError):
+    """The hub has no such repository, or shows it only to those who may see it."""
+
+
+class RevisionNotFound(HubError):
+    """The repository has no such branch, tag or commit."""
+
+
+class FileNotInRepository(HubError, FileNotFoundError):
+    """The repository, or the folder, has no such file."""
+
+
+class NotCached(HubError, FileNotFoundError):
+    """The hub may or could not be reached, and the file is not in the cache."""
+
+
+class AccessDenied(HubError, PermissionError):
+    """The hub refuses: a gated repository, or a token that is missing, wrong or too weak."""
+
+
+class HubUnavailable(HubError, ConnectionError):
+    """There is no connection to the hub, or it does not work at the moment."""
+
+
+class RateLimited(HubUnavailable):
+    """The hub has had too many requests from here."""
+
+
+class CorruptDownload(HubError):
+    """A file arrived with another size or hash than the hub had said; it was thrown away."""
+
+
+class InvalidRepositoryId(HubError, ValueError):
+    """What was given is no folder, and cannot be the id of a repository."""
 
 
 class InvalidSlice(WindlassError, IndexError):

@@ -47,11 +47,11 @@ def find_checkpoint(path: PathLike, *, prefer_safe: bool = True) -> CheckpointFi
     """
     path = os.fspath(path)
     if os.path.exists(path) and not os.path.isdir(path):
-        return _classify(path)
+        return classify(path)
     for name in _PREFER_SAFE if prefer_safe else _PREFER_PICKLE:
         found = os.path.join(path, name)
-        if _is_there(found):
-            return _classify(found)
+        if is_there(found):
+            return classify(found)
     raise CheckpointNotFound(_not_found(path))
 
 
@@ -66,7 +66,7 @@ def find_safetensors(path: PathLike) -> CheckpointFile:
         return CheckpointFile(path, is_index=path.endswith(".json"), is_safetensors=True)
     for name in (SAFE_INDEX, SAFE_FILE):
         found = os.path.join(path, name)
-        if _is_there(found):
+        if is_there(found):
             return CheckpointFile(found, is_index=name == SAFE_INDEX, is_safetensors=True)
     message = f"Can't find a checkpoint index ({SAFE_INDEX}) or {SAFE_FILE} in {path}."
     raise CheckpointNotFound(message)
@@ -89,6 +89,21 @@ def shard_suffix(number: int, count: int) -> str:
     return f"-{number:05d}-of-{count:05d}"
 
 
+def add_variant(weights_name: str, variant: str | None = None) -> str:
+    """Return the name of a file's variant, as transformers spells it: before the last dot.
+
+    Example:
+        >>> add_variant("model.safetensors", "fp16"), add_variant("model.safetensors")
+        ('model.fp16.safetensors', 'model.safetensors')
+        >>> add_variant("model.safetensors.index.json", "fp16")
+        'model.safetensors.index.fp16.json'
+    """
+    if variant is None:
+        return weights_name
+    *stem, ending = weights_name.split(".")
+    return ".".join([*stem, variant, ending])
+
+
 def _check_pattern(pattern: str) -> None:
     try:
         tells_apart = pattern.format(suffix="1") != pattern.format(suffix="2")
@@ -102,7 +117,7 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(message)
 
 
-def _is_there(path: str) -> bool:
+def is_there(path: str) -> bool:
     """Whether a name is in its folder, be it a dangling link; a closed folder is an error."""
     try:
         os.lstat(path)
@@ -114,7 +129,8 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _classify(path: str) -> CheckpointFile:
+def classify(path: str) -> CheckpointFile:
+    """Tell index from weights and safetensors from pickles, by the name of a file."""
     is_index = path.endswith(".json")
     is_pickle = path.partition(".index.")[0].endswith((".bin", ".pt", ".pth"))
     return CheckpointFile(path, is_index=is_index, is_safetensors=not is_pickle)
@@ -195,13 +211,13 @@ def find_by_pattern(
     for pattern in (filename_pattern,) if filename_pattern else default:
         family = pattern_family(pattern)
         for name in (family.index_name, family.foreign_index_name, family.single):
-            if name is not None and _is_there(found := os.path.join(path, name)):
+            if name is not None and is_there(found := os.path.join(path, name)):
                 return _classify_as_hub(found, safe=safe)
     names = _list(path) if filename_pattern is None else []
     for ending in (".safetensors",) if safe else (".safetensors", ".bin"):
         only = [name for name in names if name.endswith(ending)]
         if len(only) == 1:
-            return _classify(os.path.join(path, only[0]))
+            return classify(os.path.join(path, only[0]))
     raise CheckpointNotFound(_not_found(path))
 
 
@@ -214,7 +230,7 @@ def _list(path: str) -> list[str]:
 
 def _classify_as_hub(path: str, *, safe: bool) -> CheckpointFile:
     """Tell the format: with `safe=False`, what is not called safetensors is a pickle."""
-    file = _classify(path)
+    file = classify(path)
     if not safe:
         name = path.partition(".index.")[0].lower()
         return file._replace(is_safetensors=name.endswith(".safetensors"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from windlass.errors import UnsupportedDtype, UnsupportedTensor
+from windlass.errors import UnknownDtype, UnsupportedDtype, UnsupportedTensor
 
 #: Header name → torch dtype. F6_E2M3 and F6_E3M2 have none.
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -95,3 +95,16 @@ def check_cast(dtype: torch.dtype | None) -> None:
     if dtype not in HEADER_DTYPES or not can_cast(dtype):
         message = f"dtype should be one that floating-point tensors can be cast to, found {dtype}"
         raise ValueError(message)
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """Return the dtype of a name, as torch prints it without `torch.`.
+
+    Raises:
+        UnknownDtype: the installed torch has none of that name.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        message = f"torch_dtype: torch {torch.__version__} has no dtype {name!r}"
+        raise UnknownDtype(message)
+    return dtype

@@ -134,7 +134,7 @@ def fill_model(
     """Fill a model from an opened checkpoint; see `load_sharded_checkpoint`."""
     with paused_gc():
         if not strict:
-            _warn_unlisted(source.unlisted)
+            warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
         report = ReadReport()
         settings = ReadSettings(threads or 0, io, cache, prefetch, report)
@@ -150,7 +150,8 @@ def fill_model(
     return _IncompatibleKeys(plan.missing, plan.unexpected)
 
 
-def _warn_unlisted(unlisted: list[tuple[str, str]]) -> None:
+def warn_unlisted(unlisted: list[tuple[str, str]]) -> None:
+    """Say which tensors shards hold and the index does not list."""
     if unlisted:
         places = ", ".join(f"`{name}` in `{shard}`" for name, shard in unlisted)
         _warn_caller(f"not in the index, and not loaded: {places}", stacklevel=5)

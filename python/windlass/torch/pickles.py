@@ -53,7 +53,8 @@ class PickleShards:
         ShardNotFound: a file does not exist.
     """
 
-    def __init__(self, file: CheckpointFile) -> None:
+    def __init__(self, file: CheckpointFile, *, weights_only: bool = True) -> None:
+        self._weights_only = weights_only
         self.metadata: dict[str, Any] = {}
         self.unlisted: list[tuple[str, str]] = []
         if not file.is_index:
@@ -86,7 +87,7 @@ class PickleShards:
         raise FileChanged(message)
 
     def _read(self, path: str, index: str | None) -> dict[str, torch.Tensor]:
-        state = load_pickle(path, index)
+        state = load_pickle(path, index, weights_only=self._weights_only)
         self.metadata.update(getattr(state, "_metadata", None) or {})
         return dict(state)
 
@@ -128,8 +129,12 @@ def _take_unlisted(
     return [(name, shard) for name, shard in homes.items() if name not in weight_map]
 
 
-def load_pickle(path: str, index: str | None = None) -> dict[str, Any]:
+def load_pickle(
+    path: str, index: str | None = None, *, weights_only: bool = True
+) -> dict[str, Any]:
     """Load one file, mapped where its format allows; `index` is the file that names it, if any.
+
+    With `weights_only=False` the file may run whatever code is in it.
 
     Raises:
         ShardNotFound: no such file.
@@ -138,14 +143,14 @@ def load_pickle(path: str, index: str | None = None) -> dict[str, Any]:
     _check_file(path, index)
     try:
         mapped = zipfile.is_zipfile(path)  # The format before torch 1.6 cannot be mapped.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        state = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mapped)
     except OSError as error:
         message = f"`{path}`: reading failed: {error}"
         raise ReadFailed(message) from error
     except MemoryError:
         raise
     except Exception as error:  # The unpickler lets every kind of error through.
-        message = f"`{path}`: torch.load(weights_only=True) refuses this file: {error}"
+        message = f"`{path}`: torch.load({weights_only=}) refuses this file: {error}"
         raise InvalidPickle(message) from error
     if not isinstance(state, dict):
         message = f"`{path}`: expected a dict of tensors, found {type(state).__name__}"

@@ -290,13 +290,13 @@ def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike
     parameters = sum(one.tensor.numel() for one in placed)
     facts = {**split.metadata, "total_parameters": parameters, **metadata}
     facts = record_dropped(facts, dropped, split.tensor_to_filename)
-    saving = _begin(folder, family, files, settings)
+    saving = begin(folder, family, files, settings)
     write_and_commit(
         saving,
         placed,
         threads=settings.threads,
         progress=settings.progress,
-        indexes=_indexes(saving, split, facts),
+        indexes=make_indexes(saving, split, facts),
     )
 
 
@@ -308,14 +308,14 @@ def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: P
     new: list[NewFile] = [
         (name, size, None, False) for name, size in zip(shards, sizes, strict=True)
     ]
-    saving = _begin(folder, family, new, settings)
+    saving = begin(folder, family, new, settings)
     try:
         with track(sum(sizes), settings.progress, verb="writing") as tell:
             done = 0
             for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
                 write_pickle(file, saving.staged_path(number), _part_of(tell, done, size))
                 done += size
-        saving.commit(*_indexes(saving, split, {**split.metadata, **metadata}))
+        saving.commit(*make_indexes(saving, split, {**split.metadata, **metadata}))
     finally:
         saving.discard()
 
@@ -330,9 +330,10 @@ def _part_of(
     return None if tell is None else lambda count: tell(done + min(count, size))
 
 
-def _begin(
+def begin(
     folder: PathLike, family: Family, files: Sequence[NewFile], settings: Settings
 ) -> _rust.Save:
+    """Begin to replace the checkpoint of a family in a folder, which is made if it is not there."""
     folder = os.fspath(folder)
     try:
         _make_folder(folder, durable=settings.durable)
@@ -374,7 +375,7 @@ def _no_folder(folder: str, error: OSError) -> SaveFailed:
     return refusal(folder, what, error)
 
 
-def _indexes(
+def make_indexes(
     saving: _rust.Save, split: StateDictSplit, metadata: Mapping[str, object]
 ) -> tuple[bytes, bytes]:
     """Return the index as it is while files are being put in place, and as it stays."""

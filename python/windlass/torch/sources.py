@@ -141,16 +141,28 @@ class SafeSource:
         return [one._replace(name=self._stored.get(one.name, one.name)) for one in fills]
 
 
-class PickleSource:
-    """`.bin` files of torch: one file, or an index and its shards; mapped, not read."""
+class DictSource:
+    """Tensors that somebody holds already.
 
-    def __init__(self, file: CheckpointFile) -> None:
-        shards = PickleShards(file)
-        self.path = file.path
-        self._entries = shards.listed
-        self.positions = {name: position for position, name in enumerate(self._entries)}
-        self.unlisted = shards.unlisted
-        self.metadata = shards.metadata
+    Args:
+        entries: tensors by name.
+        path: where they come from, for messages.
+        unlisted: see `Source`.
+        metadata: see `Source`.
+    """
+
+    def __init__(
+        self,
+        entries: dict[str, torch.Tensor],
+        path: str,
+        unlisted: list[tuple[str, str]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.path = path
+        self._entries = entries
+        self.positions = {name: position for position, name in enumerate(entries)}
+        self.unlisted = unlisted or []
+        self.metadata = metadata or {}
 
     def layout(self, name: str) -> Layout:
         tensor = self._entries[name]
@@ -191,6 +203,14 @@ class PickleSource:
             yield one.tensor.detach(), values.view(one.tensor.shape)
 
 
+class PickleSource(DictSource):
+    """`.bin` files of torch: one file, or an index and its shards; mapped, not read."""
+
+    def __init__(self, file: CheckpointFile, *, weights_only: bool = True) -> None:
+        shards = PickleShards(file, weights_only=weights_only)
+        super().__init__(shards.listed, file.path, shards.unlisted, shards.metadata)
+
+
 class NameRanges:
     """Names below a prefix, found without looking at all the others."""
 
@@ -210,8 +230,11 @@ class NameRanges:
         return sorted(names, key=self._positions.__getitem__)
 
 
-def open_source(file: CheckpointFile, *, strict_format: bool) -> Source:
-    """Open a checkpoint and check it, without reading a tensor."""
+def open_source(file: CheckpointFile, *, strict_format: bool, weights_only: bool = True) -> Source:
+    """Open a checkpoint and check it, without reading a tensor.
+
+    With `weights_only=False` a pickle may run whatever code is in it.
+    """
     if file.is_safetensors:
         return SafeSource(file, strict_format=strict_format)
-    return PickleSource(file)
+    return PickleSource(file, weights_only=weights_only)

@@ -1,0 +1,413 @@
+"""`from_pretrained`: configuration, files, model, weights, in this order."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import nn
+
+from windlass.opening import open_found
+from windlass.options import check_options
+from windlass.quiet import paused_gc
+from windlass.tokens import take_token
+from windlass.torch.pretrained.build import build
+from windlass.torch.pretrained.devices import find_device_for
+from windlass.torch.pretrained.dtypes import find_dtype, parse_dtype
+from windlass.torch.pretrained.fill_model import FillOptions, fill_model
+from windlass.torch.pretrained.from_files import (
+    HubOptions,
+    Wanted,
+    check_variant,
+    find_weights,
+    refuse_foreign_format,
+)
+from windlass.torch.pretrained.unsupported import refuse_quantised, take_unsupported
+from windlass.torch.sources import DictSource, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from windlass.config import PretrainedConfig
+    from windlass.torch.sources import Source
+    from windlass.types import Cache, Io, PathLike, Progress
+
+logger = logging.getLogger(__name__)
+
+#: Arguments that have no effect any more.
+_WITHOUT_EFFECT = ("resume_download", "mirror")
+
+#: Arguments that only transformers' own auto classes and pipelines give.
+_INTERNAL = ("_from_auto", "_from_pipeline", "_commit_hash", "code_revision")
+
+
+class Options(NamedTuple):
+    """What `from_pretrained` was asked for, less what goes to the configuration and the model."""
+
+    path: str | None
+    hub: HubOptions
+    wanted: Wanted
+    weights_only: bool
+    state_dict: Mapping[str, torch.Tensor] | None
+    dtype: object
+    device: torch.device | None
+    fast_init: bool
+    attn_implementation: object
+    use_flash_attention_2: bool
+    generation_config: Any
+    output_loading_info: bool
+
+    @property
+    def folder(self) -> str | None:
+        """Folder or id that has the configurations: of a file, the folder that it is in."""
+        if self.path is None:
+            return None
+        file = os.path.join(self.hub.subfolder, self.path)
+        return os.path.dirname(file) or "." if os.path.isfile(file) else self.path
+
+    def at_commit(self, config: Any) -> Options:  # noqa: ANN401
+        """Take the weights from the commit that the configuration came from, if that is known."""
+        commit = getattr(config, "_commit_hash", None)
+        return self if commit is None else self._replace(hub=self.hub._replace(revision=commit))
+
+
+class LoadingMethods(nn.Module):
+    """How a `PreTrainedModel` is loaded, and built from a configuration."""
+
+    config_class: ClassVar[type[PretrainedConfig] | None] = None
+    _keep_in_fp32_modules: list[str] | None = None
+    _keep_in_fp32_modules_strict: list[str] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: PathLike | None,
+        *model_args: Any,  # noqa: ANN401
+        config: PretrainedConfig | PathLike | None = None,
+        cache_dir: PathLike | None = None,
+        ignore_mismatched_sizes: bool = False,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        use_safetensors: bool | None = None,
+        weights_only: bool = True,
+        threads: int | None = None,
+        io: Io = "auto",
+        cache: Cache = "keep",
+        progress: Progress = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  (a model, or with output_loading_info a model and a dict)
+        """Load a model: its configuration, its weights, and what belongs to generation.
+
+        The model is built without initialising weights, its memory is filled straight from the
+        files, and what the checkpoint lacks is initialised by `_init_weights`. The model is in
+        evaluation mode: call `train()` to train it. Names that do not fit are told in the log.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` wrote, a weights file or
+                index, or the id of a repository on the hub. `None` with `config` and `state_dict`.
+            *model_args: for the constructor, after the configuration.
+            config: a configuration, or a folder or id to load one from, instead of the
+                checkpoint's. It is not changed.
+            cache_dir: cache of downloads, if not the hub's own.
+            ignore_mismatched_sizes: initialise weights of another shape than the checkpoint's,
+                instead of raising.
+            force_download: download again what is cached.
+            local_files_only: do not download.
+            token: for the hub; `True` for that of the login.
+            revision: branch, tag or commit on the hub.
+            use_safetensors: `True` for safetensors only, `False` for pickles only; by default
+                safetensors if they are there.
+            weights_only: `False` lets a pickle run the code in it.
+            threads: reader threads, 16 by default.
+            io: how bytes are fetched; see `windlass.load_sharded_checkpoint`.
+            cache: whether the page cache is to `"keep"` what is read, or to `"drop"` it.
+            progress: see `windlass.progress.track`.
+            **kwargs: further options, and then attributes of the configuration, and then arguments
+                for the constructor. With a configuration given as `config`, all go to the
+                constructor. The options are:
+
+                - `state_dict`: weights by name, instead of the checkpoint's.
+                - `torch_dtype` or `dtype`: a floating-point dtype or its name; `"auto"` for that of
+                  the configuration, or else of the weights. By default torch's default, float32.
+                - `device_map`: one device for the whole model: `"cpu"`, `0`, `{"": "cuda:0"}`.
+                - `subfolder`: folder within the folder or repository.
+                - `variant`: what stands in the file names, as in `model.fp16.safetensors`.
+                - `output_loading_info`: return `(model, info)`; `info` has the lists
+                  `missing_keys`, `unexpected_keys`, `mismatched_keys` and `error_msgs`.
+                - `attn_implementation`: `"eager"`, `"sdpa"` or `"flash_attention_2"`.
+                - `generation_config`: instead of the one in the folder.
+                - `proxies`: proxies for downloads, by protocol or host.
+                - `low_cpu_mem_usage`: has no effect: memory is the model once anyway. `False` does
+                  not go with `device_map`.
+                - `_fast_init`: `False` also initialises what will be loaded, as before 4.6.
+                - `trust_remote_code`, `mirror`, `resume_download`: have no effect.
+                - `use_auth_token`: old name of `token`.
+
+        Returns:
+            The model; with `output_loading_info=True` a tuple of the model and a dict.
+
+        Raises:
+            CheckpointNotFound: there are no weights, or not those asked for.
+            IncompatibleKeys: weights of another shape; the message has all of them.
+            MixedNames: the checkpoint mixes names of a base model and of its head.
+            ShardNotFound, InvalidHeader, InvalidIndex, IndexMismatch, InvalidPickle: files are
+                damaged, or not there.
+            UnknownFormat: safetensors of a framework that nobody knows.
+            ConfigNotFound, InvalidConfigFile, InvalidConfig: the configuration.
+            NotSupported: TensorFlow, Flax, GGUF, quantised or adapter weights; several devices;
+                offloading.
+            HubError: something is wrong with a download.
+            ValueError: arguments that are wrong or contradict each other.
+
+        Example:
+            >>> model = Pretrained.from_pretrained(folder / "saved", torch_dtype="bfloat16")
+            >>> model.dtype
+            torch.bfloat16
+        """
+        check_options(io=io, cache=cache, threads=threads)
+        is_own = config is None
+        hub = HubOptions("", revision, cache_dir, token, force_download, local_files_only, None)
+        options = _take_options(
+            kwargs, pretrained_model_name_or_path, hub, use_safetensors, weights_only=weights_only
+        )
+        config, rest = _load_config(cls, config, options, kwargs)
+        if is_own:
+            options = options.at_commit(config)
+        refuse_quantised(config)
+        source = _open(options)
+        dtype = find_dtype(options.dtype, config, source)
+        config = _prepare_config(cls, config, options, dtype)
+        with paused_gc():
+            model: Any = build(
+                partial(cls, config, *model_args, **rest),
+                dtype=dtype,
+                device=options.device,
+                init=not options.fast_init,
+            )
+            report = fill_model(
+                model,
+                source,
+                FillOptions(
+                    ignore_mismatched_sizes=ignore_mismatched_sizes,
+                    initialise=options.fast_init,
+                    keep_in_float32=_float32_parts(model, dtype),
+                    threads=threads,
+                    io=io,
+                    cache=cache,
+                    progress=progress,
+                ),
+            )
+            _finish(model, options)
+        architectures = getattr(config, "architectures", None) or []
+        report.log(cls.__name__, source.path, is_same_architecture=cls.__name__ in architectures)
+        return (model, report.as_dict()) if options.output_loading_info else model
+
+    @classmethod
+    def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:  # noqa: ANN401
+        """Build a model with new weights.
+
+        Args:
+            config: the configuration; it is not changed.
+            **kwargs: `torch_dtype` or `dtype`, a floating-point dtype or its name;
+                `attn_implementation`; `use_flash_attention_2`, its old form. The rest goes to the
+                constructor.
+
+        Raises:
+            ValueError: the dtype is not a floating-point one.
+        """
+        wanted = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        dtype = None if wanted is None else parse_dtype(wanted)
+        config = copy.deepcopy(config)
+        attention = kwargs.pop("attn_implementation", None)
+        if attention is not None:
+            config._attn_implementation = attention
+            config._attn_implementation_autoset = False
+        use_flash = kwargs.pop("use_flash_attention_2", False)
+        if not getattr(config, "_attn_implementation_autoset", False):
+            config = cls._autoset_attn_implementation(  # type: ignore[attr-defined]
+                config,
+                use_flash_attention_2=use_flash,
+                torch_dtype=dtype or torch.get_default_dtype(),
+                check_device_map=False,
+            )
+        return build(partial(cls, config, **kwargs), dtype=dtype, device=None, init=True)
+
+    @classmethod
+    def _set_default_torch_dtype(cls, dtype: torch.dtype) -> torch.dtype:
+        """Set torch's default dtype, and return the one it was.
+
+        Raises:
+            ValueError: it is no floating-point dtype.
+        """
+        if not dtype.is_floating_point:
+            message = f"{cls.__name__} should be built under a floating-point dtype, found {dtype}"
+            raise ValueError(message)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        return before
+
+
+def _take_options(
+    kwargs: dict[str, Any],
+    path: PathLike | None,
+    hub: HubOptions,
+    use_safetensors: bool | None,  # noqa: FBT001
+    *,
+    weights_only: bool,
+) -> Options:
+    """Take the options out of `kwargs`, and check what can be checked without a file."""
+    take_unsupported(kwargs)
+    _take_ineffective(kwargs)
+    state_dict = kwargs.pop("state_dict", None)
+    if path is None and state_dict is None:
+        message = "from_pretrained needs a folder, a file or an id; or state_dict with config"
+        raise ValueError(message)
+    device_map = kwargs.pop("device_map", None)
+    if device_map is not None and kwargs.pop("low_cpu_mem_usage", None) is False:
+        message = "device_map and low_cpu_mem_usage=False contradict each other: leave one out"
+        raise ValueError(message)
+    kwargs.pop("low_cpu_mem_usage", None)
+    return Options(
+        path=None if path is None else os.fspath(path),
+        hub=hub._replace(
+            subfolder=kwargs.pop("subfolder", None) or "",
+            token=take_token(hub.token, kwargs.pop("use_auth_token", None)),
+            proxies=kwargs.pop("proxies", None),
+        ),
+        wanted=Wanted(check_variant(kwargs.pop("variant", None)), use_safetensors),
+        weights_only=weights_only,
+        state_dict=state_dict,
+        dtype=_take_dtype(kwargs),
+        device=find_device_for(device_map),
+        fast_init=kwargs.pop("_fast_init", True),
+        attn_implementation=kwargs.pop("attn_implementation", None),
+        use_flash_attention_2=kwargs.pop("use_flash_attention_2", False),
+        generation_config=kwargs.pop("generation_config", None),
+        output_loading_info=kwargs.pop("output_loading_info", False),
+    )
+
+
+def _take_ineffective(kwargs: dict[str, Any]) -> None:
+    for name in _INTERNAL:
+        kwargs.pop(name, None)
+    for name in _WITHOUT_EFFECT:
+        if kwargs.pop(name, None) is not None:
+            message = f"{name} is deprecated and has no effect"
+            warnings.warn(message, FutureWarning, stacklevel=4)
+    if kwargs.pop("trust_remote_code", None):
+        logger.warning("trust_remote_code has no effect: the class that loads is the model's code")
+
+
+def _take_dtype(kwargs: dict[str, Any]) -> object:
+    dtype, torch_dtype = kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)
+    if None not in (dtype, torch_dtype) and dtype != torch_dtype:
+        message = f"dtype={dtype!r} and torch_dtype={torch_dtype!r} contradict each other"
+        raise ValueError(message)
+    wanted = dtype if torch_dtype is None else torch_dtype
+    if wanted not in (None, "auto"):
+        parse_dtype(wanted)  # What is no dtype is said before a file is looked for.
+    return wanted
+
+
+def _load_config(
+    cls: Any,  # noqa: ANN401
+    config: PretrainedConfig | PathLike | None,
+    options: Options,
+    kwargs: dict[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    """Return the configuration, and the arguments that it does not take."""
+    from windlass.config import PretrainedConfig
+
+    if isinstance(config, PretrainedConfig):
+        return copy.deepcopy(config), kwargs
+    where = options.folder if config is None else config
+    if where is None:
+        message = "from_pretrained needs config where no folder or id is given"
+        raise ValueError(message)
+    if cls.config_class is None:
+        message = f"{cls.__name__} sets no config_class; give config, or set it"
+        raise ValueError(message)
+    loaded, rest = cls.config_class.from_pretrained(
+        where, return_unused_kwargs=True, **options.hub._asdict(), **kwargs
+    )
+    return loaded, rest
+
+
+def _prepare_config(
+    cls: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    options: Options,
+    dtype: torch.dtype | None,
+) -> Any:  # noqa: ANN401
+    config.name_or_path = options.path
+    if options.attn_implementation is not None:
+        config._attn_implementation = options.attn_implementation
+        config._attn_implementation_autoset = False
+    if getattr(config, "_attn_implementation_autoset", False):
+        return config
+    return cls._autoset_attn_implementation(
+        config,
+        use_flash_attention_2=options.use_flash_attention_2,
+        torch_dtype=dtype,
+        device_map=options.device,
+    )
+
+
+def _open(options: Options) -> Source:
+    """Open the weights: those given, or those of the files."""
+    if options.state_dict is not None:
+        return DictSource(dict(options.state_dict), options.path or "the given state_dict")
+    path = options.path
+    assert path is not None  # noqa: S101  (one of the two is given: checked with the options)
+    source = open_found(
+        lambda: find_weights(path, options.wanted, options.hub),
+        lambda file: open_source(file, strict_format=False, weights_only=options.weights_only),
+    )
+    refuse_foreign_format(source)
+    return source
+
+
+def _float32_parts(model: Any, dtype: torch.dtype | None) -> set[str]:  # noqa: ANN401
+    """Return the parts of names whose parameters stay float32."""
+    parts = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.bfloat16:
+        return parts
+    if dtype == torch.float16:
+        return parts | set(model._keep_in_fp32_modules or ())
+    return set()
+
+
+def _finish(model: Any, options: Options) -> None:  # noqa: ANN401
+    """Tie what loading may have parted, set what belongs to generation, and evaluate."""
+    model.tie_weights()
+    model.eval()
+    if options.device is not None:
+        model.hf_device_map = {"": options.device}
+    if not model.can_generate():
+        return
+    if options.generation_config is not None:
+        model.generation_config = copy.deepcopy(options.generation_config)
+    elif options.folder is not None:
+        found = _load_generation(options.folder, options.hub)
+        model.generation_config = found or model.generation_config
+
+
+def _load_generation(folder: str, hub: HubOptions) -> Any:  # noqa: ANN401
+    """Return the generation configuration of the checkpoint, if it has one."""
+    from windlass.generation import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(folder, **hub._asdict())
+    except OSError:
+        logger.info(
+            "`%s` has no generation_config.json: the model goes by its own configuration",
+            folder,
+        )
+        return None

@@ -1,0 +1,56 @@
+"""A checkpoint seen under the names of a model: what it lacks, or is not wanted, is not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from windlass.torch.fill import Fill, ReadSettings
+    from windlass.torch.sources import Layout, Source
+
+
+class RenamedSource:
+    """A source of which each tensor has another name, as the protocol `Source` has it.
+
+    Args:
+        source: the checkpoint.
+        stored: name of the model → name in the checkpoint.
+        metadata: version numbers of modules, by the names of the model.
+    """
+
+    def __init__(self, source: Source, stored: dict[str, str], metadata: dict[str, Any]) -> None:
+        self._source = source
+        self._stored = stored
+        self.path = source.path
+        self.positions = {name: source.positions[kept] for name, kept in stored.items()}
+        self.unlisted: list[tuple[str, str]] = []
+        self.metadata = metadata
+
+    def layout(self, name: str) -> Layout:
+        """Return dtype and shape of a tensor."""
+        return self._source.layout(self._stored[name])
+
+    def nbytes(self, name: str) -> int:
+        """Return the size of a tensor in the file."""
+        return self._source.nbytes(self._stored[name])
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor without copying it."""
+        return self._source.tensor(self._stored[name])
+
+    def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
+        """Fill tensors that share no memory."""
+        self._source.fill(self._as_stored(fills), settings)
+
+    def pieces(
+        self, fills: list[Fill], settings: ReadSettings
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Read tensors; yield `(part of the tensor, values in the file's dtype)`."""
+        return self._source.pieces(self._as_stored(fills), settings)
+
+    def _as_stored(self, fills: list[Fill]) -> list[Fill]:
+        return [one._replace(name=self._stored[one.name]) for one in fills]

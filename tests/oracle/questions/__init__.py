@@ -1,0 +1,1 @@
+"""What the oracle can be asked: one file a topic, one function a question."""

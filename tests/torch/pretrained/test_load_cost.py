@@ -1,0 +1,74 @@
+"""What a load takes: memory is the model once, and work grows with the model and no faster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from builders.pretrained import MODELS, new_model, saved
+
+TESTS = Path(__file__).parents[2]
+MIB = 1 << 20
+
+LOAD = """
+import sys, torch
+from builders.pretrained import MODELS
+config = MODELS.TinyConfig.from_pretrained(sys.argv[1])
+MODELS.TinyForTokens.from_pretrained(None, config=MODELS.TinyConfig(), state_dict={})
+
+def memory(key):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(key))
+
+before = memory("VmRSS")
+with open("/proc/self/clear_refs", "w") as refs:
+    refs.write("5")  # The peak starts anew.
+model = MODELS.TinyForTokens.from_pretrained(sys.argv[1], torch_dtype="auto")
+print(memory("VmHWM") - before, model.get_memory_footprint())
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="tells peaks on Linux only")
+@pytest.mark.parametrize("form", [{}, {"max_shard_size": "40MB"}], ids=["single", "sharded"])
+def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
+    model = new_model("TinyForTokens", vocab_size=60_000, hidden_size=1024, num_layers=4)
+    model.save_pretrained(tmp_path, **form)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak, size = map(int, done.stdout.split())
+    assert size > 200 * MIB
+    assert peak <= size + 64 * MIB
+
+
+def _calls(folder: Path) -> int:
+    counted: Counter[str] = Counter()
+
+    def count(frame: object, event: str, argument: object) -> None:
+        del frame, argument
+        counted[event] += 1
+
+    sys.setprofile(count)
+    try:
+        MODELS.TinyForTokens.from_pretrained(folder)
+    finally:
+        sys.setprofile(None)
+    return counted["call"]
+
+
+def test_work_grows_with_the_number_of_modules(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for layers in (1, 20, 80):
+        saved(tmp_path / str(layers), "TinyForTokens", num_layers=layers)
+    MODELS.TinyForTokens.from_pretrained(tmp_path / "1")
+    few, many = _calls(tmp_path / "20"), _calls(tmp_path / "80")
+    assert many < 4.2 * few
