@@ -36,7 +36,9 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── UnsupportedTensor            (ValueError) a value that no safetensors file can hold
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
-    │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    │   └── NoMemoryToSave               (NotEnoughMemory) what a save needs beside the tensors
+    │       └── SnapshotTooLarge         the copy for `save_async` does not fit
+    ├── NotEnoughMemory                  (MemoryError) the system has none left for a tensor or file
     ├── InvalidSlice                     (IndexError) an index that is none of the tensor
     ├── BudgetExceeded                   (MemoryError) a stream may not take the memory it needs
     └── DestinationError                 (ValueError) memory handed to the engine does not fit
@@ -65,8 +67,10 @@ __all__ = [
     "InvalidSlice",
     "MetaParameter",
     "ModelError",
+    "NoMemoryToSave",
     "NoSpaceLeft",
     "NotARegularFile",
+    "NotEnoughMemory",
     "ReadFailed",
     "SaveError",
     "SaveFailed",
@@ -240,7 +244,15 @@ class SharedTensors(SaveError, RuntimeError):
     """Names that share memory, where the caller asked for that to be an error."""
 
 
-class SnapshotTooLarge(SaveError, MemoryError):
+class NotEnoughMemory(WindlassError, MemoryError):
+    """The system has no memory left for a tensor, a map of a file, or the work on one."""
+
+
+class NoMemoryToSave(SaveError, NotEnoughMemory):
+    """The system has no memory left for what a save needs beside the tensors."""
+
+
+class SnapshotTooLarge(NoMemoryToSave):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
 
 

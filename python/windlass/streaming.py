@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from windlass import _rust
 from windlass.errors import BudgetExceeded
+from windlass.memory import memory_for
 from windlass.reports import ReadReport
 
 if TYPE_CHECKING:
@@ -120,11 +121,12 @@ class _Reads:
 
     def begin(self, block: Block) -> None:
         """Read a block, for which room has been taken."""
-        memory = _rust.Mapping.anonymous(block.nbytes)
-        weakref.finalize(memory, self._room.give_back, block.nbytes).atexit = False
-        whole = memoryview(memory)
-        parts = [whole[slice(*place.file_range)] for place in block.places.values()]
-        self._begun.append((block, memory, self._threads.submit(self._read, block, parts)))
+        with memory_for(f"tensor `{next(iter(block.places))}`"):
+            memory = _rust.Mapping.anonymous(block.nbytes)
+            weakref.finalize(memory, self._room.give_back, block.nbytes).atexit = False
+            whole = memoryview(memory)
+            parts = [whole[slice(*place.file_range)] for place in block.places.values()]
+            self._begun.append((block, memory, self._threads.submit(self._read, block, parts)))
 
     def next(self) -> tuple[Block, _rust.Mapping]:
         """Return the block that was begun first, when it has been read."""

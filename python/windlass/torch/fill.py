@@ -8,6 +8,7 @@ from which torch's own `copy_` casts, scatters and moves.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from windlass.torch.engine import cast_dtype, is_read
 from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.spans import find_spans
 from windlass.torch.tensors import destination
+from windlass.torch.touched import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +43,7 @@ class ReadSettings(NamedTuple):
         cache: see `windlass.types.Cache`.
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
+        touched: is told which tensors have changed.
     """
 
     threads: int = 0
@@ -48,6 +51,7 @@ class ReadSettings(NamedTuple):
     cache: Cache = "keep"
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
+    touched: Touched | None = None
 
 
 def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
@@ -61,13 +65,18 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
         (ours if is_read(one.tensor, source.layout(one.name).dtype) else staged).append(one)
     ours, entangled = _split_entangled(ours)
     staged += entangled
+    done = sum(source.nbytes(one.name) for one in ours)
+    pieces = read_pieces(source, staged, settings, done)  # Takes its buffer, and reads nothing yet.
     _fill_by_engine(source, ours, settings)
     # An empty tensor has no pieces, and `copy_` counts as a change all the same.
     torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
-    done = sum(source.nbytes(one.name) for one in ours)
-    for piece, values in read_pieces(source, staged, settings, done):
+    touched = settings.touched or Touched()
+    for piece, values in pieces:
+        touched.add([piece.name], whole=False)
         with torch.no_grad():
-            piece.copy_(values)
+            piece.target.copy_(values)
+        is_last = piece.start + piece.nbytes == source.nbytes(piece.name)
+        touched.add([piece.name], whole=is_last)
 
 
 def _split_entangled(fills: list[Fill]) -> tuple[list[Fill], list[Fill]]:
@@ -92,28 +101,41 @@ def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSetting
         return
     tensors = [one.tensor for one in fills]
     dtypes = [cast_dtype(one.tensor, source.layout(one.name).dtype) for one in fills]
-    _read(source, [one.name for one in fills], tensors, settings, dtypes=dtypes)
+    names = [one.name for one in fills]
+    touched = settings.touched or Touched()
+    touched.add(names, whole=False)
+    settle = partial(touched.settle, names)
+    try:
+        _read(source, names, tensors, settings, dtypes=dtypes, on_failure=settle)
+    except BaseException:
+        changed = [one.tensor for one in fills if one.name in touched]
+        torch.autograd.graph.increment_version(changed)
+        raise
+    touched.add(names, whole=True)
     torch.autograd.graph.increment_version(tensors)
 
 
 def read_pieces(
     source: SafeSource, fills: Iterable[Fill], settings: ReadSettings, done: int = 0
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Read tensors through the staging buffer; yield pieces as `(part of the tensor, values)`.
+) -> Iterator[tuple[Piece, torch.Tensor]]:
+    """Read tensors through the staging buffer; yield pieces, each with its values.
 
     Values have the file's dtype and are gone at the next step.
     """
-    staging: torch.Tensor | None = None
+    wanted = [one for one in fills if one.tensor.numel()]
+    return _read_through(new_staging(), source, wanted, settings, done) if wanted else iter(())
+
+
+def _read_through(
+    staging: torch.Tensor, source: SafeSource, fills: list[Fill], settings: ReadSettings, done: int
+) -> Iterator[tuple[Piece, torch.Tensor]]:
     for batch in batches(_piece(source, one) for one in fills):
-        if staging is None:
-            staging = new_staging()
         values = list(place(batch, staging))
         names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
         shifted = settings._replace(tell=_shifted(settings.tell, done))
         _read(source, names, values, shifted, starts=starts)
         done += sum(piece.nbytes for piece in batch)
-        for piece, value in zip(batch, values, strict=True):
-            yield piece.target, value
+        yield from zip(batch, values, strict=True)
 
 
 def _read(
@@ -124,10 +146,11 @@ def _read(
     *,
     starts: list[int] | None = None,
     dtypes: list[str | None] | None = None,
+    on_failure: Callable[[list[tuple[int, bool]]], object] | None = None,
 ) -> None:
     """Have the engine fill tensors, and report how."""
     stats = source.table.read_into(
-        names,
+        source.stored(names),
         list(map(destination, tensors)),
         starts,
         dtypes,
@@ -135,6 +158,7 @@ def _read(
         io=settings.io,
         cache=settings.cache,
         progress=settings.tell,
+        on_failure=on_failure,
     )
     if settings.report:
         settings.report.add(stats)

@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, Job, JobDest, Located,
-    ReadOptions, ReadStats, Strictness, Way, header,
+    Cache, Checkpoint, Control, Cut, CutJob, Error, FormatError, Header, Index, Io, JobDest,
+    Located, ReadOptions, ReadStats, Strictness, Way, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -114,7 +115,8 @@ impl PyCheckpoint {
     }
 
     #[pyo3(signature = (
-        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", progress=None
+        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", progress=None,
+        on_failure=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
@@ -128,6 +130,7 @@ impl PyCheckpoint {
         io: &str,
         cache: &str,
         progress: Option<Py<PyAny>>,
+        on_failure: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (io, cache) = (parse_io(io)?, parse_cache(cache)?);
         let options = ReadOptions { threads, io, cache, ..ReadOptions::default() };
@@ -143,7 +146,20 @@ impl PyCheckpoint {
             .collect::<PyResult<Vec<_>>>()?;
         let jobs = self.0.jobs(&names, dests, starts);
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
-        self.carry_out(py, || Ok(jobs), &options, progress.as_ref())
+        let ledger = Mutex::new(None);
+        let read = |control: &Control| {
+            let outcome = self.0.read_into(jobs, &options, control);
+            *ledger.lock().unwrap_or_else(PoisonError::into_inner) = control.ledger();
+            outcome
+        };
+        let done = interruptible(py, progress.as_ref(), read);
+        let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let (Err(_), Some(on_failure)) = (&done, on_failure) {
+            let touched = ledger.map_or_else(Vec::new, |ledger| ledger.touched());
+            let touched: Vec<_> = touched.into_iter().map(|one| (one.job, one.whole)).collect();
+            on_failure.call1((touched,))?;
+        }
+        stats(py, &done?)
     }
 
     #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]
@@ -175,7 +191,8 @@ impl PyCheckpoint {
                 Ok(CutJob { tensor, shape, cuts, dest: memory.dest()? })
             })
             .collect::<PyResult<_>>()?;
-        self.carry_out(py, || self.0.cut_jobs(parts), &options, progress.as_ref())
+        let read = |control: &_| self.0.read_into(self.0.cut_jobs(parts)?, &options, control);
+        stats(py, &interruptible(py, progress.as_ref(), read)?)
     }
 }
 
@@ -194,18 +211,6 @@ impl PyCheckpoint {
                 elements.map_err(|error| to_python(py, &error))
             }
         }
-    }
-
-    fn carry_out<'a, 'py>(
-        &self,
-        py: Python<'py>,
-        jobs: impl FnOnce() -> Result<Vec<Job<'a>>, Error> + Send,
-        options: &ReadOptions,
-        progress: Option<&Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let read = |control: &_| self.0.read_into(jobs()?, options, control);
-        let done = interruptible(py, progress, read)?;
-        stats(py, &done)
     }
 }
 

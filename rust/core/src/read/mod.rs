@@ -9,6 +9,7 @@ pub mod choose;
 mod cuts;
 mod direct;
 mod job;
+mod ledger;
 mod look;
 mod mapped;
 pub mod pool;
@@ -18,6 +19,7 @@ mod route;
 pub use choose::Reason;
 pub use cuts::{Cut, CutJob};
 pub use job::{ElementsDest, Job, JobDest};
+pub use ledger::{Ledger, Touched};
 pub use pool::Control;
 pub use route::Way;
 
@@ -25,10 +27,12 @@ use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::{Error, Result};
 use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
 use crate::sys::dest::Dest;
+use crate::sys::memory::{check_room, grow};
 use crate::sys::source::Source;
 use route::{Route, portions};
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 /// Which way bytes are fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,6 +225,8 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
+        check_room(jobs.len().saturating_mul(PLAN_BYTES))
+            .map_err(|error| Error::io(self.path(), "planning a read", error))?;
         let plan = match options.io {
             Io::Auto | Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
             Io::Mapped | Io::Buffered => options.plan,
@@ -267,7 +273,9 @@ impl Checkpoint {
         }
         let (bytes, reads) = (plan.bytes, plan.reads.len());
         let threads = options.reader_threads().min(reads).max(1);
-        let start = || Worker::new(self, &routes);
+        let ledger = Arc::new(Ledger::of(&jobs));
+        control.keep(Arc::clone(&ledger));
+        let start = || Worker::new(self, &routes, &ledger);
         let stretch = (bytes / (2 * threads as u64)).min(STRETCH_BYTES);
         pool::run(threads, stretches(tasks(plan, jobs), stretch), control, start, Worker::run)?;
         let ways: Vec<Way> = routes.into_iter().map(Route::into_way).collect();
@@ -329,11 +337,20 @@ fn stretches(tasks: Vec<Task<'_>>, most_bytes: u64) -> Vec<Vec<Task<'_>>> {
     stretches
 }
 
-/// A read together with the memory it fills; `None` stands for a gap.
+/// Memory that a plan takes for each job, about.
+const PLAN_BYTES: usize = 512;
+
+/// A read together with the memory it fills.
 struct Task<'a> {
     shard: usize,
     offset: u64,
-    pieces: Vec<(usize, Option<JobDest<'a>>)>,
+    pieces: Vec<Place<'a>>,
+}
+
+/// Bytes of a read, and the job and the memory that they are for; none of a gap.
+struct Place<'a> {
+    len: usize,
+    dest: Option<(usize, JobDest<'a>)>,
 }
 
 /// Deals the destinations out to the reads of the plan.
@@ -345,10 +362,11 @@ fn tasks(plan: ReadPlan, jobs: Vec<Job<'_>>) -> Vec<Task<'_>> {
 fn task<'a>(read: Read, dests: &mut [JobDest<'a>]) -> Task<'a> {
     let deal = |piece: Piece| {
         let len = usize::try_from(piece.len).expect("no piece is longer than a chunk");
-        match piece.target {
-            Target::Gap => (len, None),
-            Target::Want(position) => (len, Some(dests[position].split_off_front(len))),
-        }
+        let dest = match piece.target {
+            Target::Gap => None,
+            Target::Want(job) => Some((job, dests[job].split_off_front(len))),
+        };
+        Place { len, dest }
     };
     Task {
         shard: read.shard,
@@ -361,13 +379,14 @@ fn task<'a>(read: Read, dests: &mut [JobDest<'a>]) -> Task<'a> {
 struct Worker<'a> {
     checkpoint: &'a Checkpoint,
     routes: &'a [Route<'a>],
+    ledger: &'a Ledger,
     open: Option<(&'a Route<'a>, Box<dyn ShardReader>)>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>]) -> Self {
-        Self { checkpoint, routes, open: None, scratch: Vec::new() }
+    fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>], ledger: &'a Ledger) -> Self {
+        Self { checkpoint, routes, ledger, open: None, scratch: Vec::new() }
     }
 
     fn run(&mut self, task: Task<'_>, control: &Control) -> Result<()> {
@@ -376,14 +395,17 @@ impl<'a> Worker<'a> {
             open => open.insert(open_shard(self.checkpoint, self.routes, task.shard)?),
         };
         let (offset, wanted) = (task.offset, task.wanted());
-        self.scratch.resize(task.scratch_len().max(self.scratch.len()), 0);
+        grow(&mut self.scratch, task.scratch_len())
+            .map_err(|error| self.checkpoint.read_error(task.shard, offset, error))?;
+        self.ledger.begin(&wanted);
         let (mut dests, held) = destinations(task.pieces, &mut self.scratch);
         let len = dests.iter().map(|dest| dest.len() as u64).sum::<u64>();
         let outcome = reader.read(offset, &mut dests);
         route.after(reader.as_ref(), offset..offset + len);
         outcome.map_err(|error| self.checkpoint.read_error(task.shard, offset, error))?;
         pass_on(held, &self.scratch);
-        control.add_bytes(wanted);
+        self.ledger.fill(&wanted);
+        control.add_bytes(wanted.iter().map(|(_, len)| *len as u64).sum());
         Ok(())
     }
 }
@@ -399,17 +421,16 @@ fn open_shard<'a>(
 }
 
 impl Task<'_> {
-    /// Bytes that somebody wants.
-    fn wanted(&self) -> u64 {
-        let wanted = self.pieces.iter().filter(|(_, dest)| dest.is_some());
-        wanted.map(|(len, _)| *len as u64).sum()
+    /// Jobs that want something of it, and how many bytes.
+    fn wanted(&self) -> Vec<(usize, usize)> {
+        let wanted = |place: &Place<'_>| place.dest.as_ref().map(|(job, _)| (*job, place.len));
+        self.pieces.iter().filter_map(wanted).collect()
     }
 
     /// Bytes that are not read into place.
     fn scratch_len(&self) -> usize {
-        let is_in_place = |dest: &Option<_>| matches!(dest, Some(JobDest::Bytes(_)));
-        let others = self.pieces.iter().filter(|(_, dest)| !is_in_place(dest));
-        others.map(|(len, _)| *len).sum()
+        let is_in_place = |place: &Place<'_>| matches!(place.dest, Some((_, JobDest::Bytes(_))));
+        self.pieces.iter().filter(|place| !is_in_place(place)).map(|place| place.len).sum()
     }
 }
 
@@ -418,7 +439,7 @@ type Held<'a> = (usize, Option<ElementsDest<'a>>);
 
 /// Where pieces are read to: into place, or one after another into `scratch`.
 fn destinations<'a, 's>(
-    pieces: Vec<(usize, Option<JobDest<'a>>)>,
+    pieces: Vec<Place<'a>>,
     scratch: &'s mut [u8],
 ) -> (Vec<Dest<'s>>, Vec<Held<'a>>)
 where
@@ -429,9 +450,9 @@ where
         held.push((len, elements));
         scratch.split_off_front(len)
     };
-    let place = |(len, dest)| match dest {
-        Some(JobDest::Bytes(dest)) => dest,
-        Some(JobDest::Elements(elements)) => put_aside(len, Some(elements)),
+    let place = |Place { len, dest }| match dest {
+        Some((_, JobDest::Bytes(dest))) => dest,
+        Some((_, JobDest::Elements(elements))) => put_aside(len, Some(elements)),
         None => put_aside(len, None),
     };
     let dests = pieces.into_iter().map(place).collect();
