@@ -69,6 +69,7 @@ class ArrayFile(Generic[Array]):
         threads: reader threads for `"owned"`; `None` leaves the number to the engine.
         io: how `"owned"` bytes are fetched.
         cache: what becomes of the page cache by that.
+        verify: check all of the file against its checksums first; see `windlass.verify`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ArrayFile(Generic[Array]):
         threads: int | None = None,
         io: Io = "auto",
         cache: Cache = "keep",
+        verify: bool = False,
     ) -> None:
         check_options(memory=memory, io=io, cache=cache, threads=threads)
         self.table = _rust.Checkpoint.open_file(path, strict_format)
@@ -88,6 +90,10 @@ class ArrayFile(Generic[Array]):
         self._settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
+        if verify:
+            from windlass.verification import refuse_damaged
+
+            refuse_damaged(self.table, threads)
 
     def info(self, name: str) -> TensorInfo:
         """Return what the header says about a tensor."""

@@ -65,6 +65,7 @@ def load_file(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    verify: bool = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -88,6 +89,7 @@ def load_file(
         threads=threads,
         io=io,
         cache=cache,
+        verify=verify,
     )
     return file.get_all(progress)
 

@@ -22,6 +22,7 @@ def load_file(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    verify: bool = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -39,6 +40,7 @@ def load_file(
             `"buffered"`, or `"direct"`, past the page cache.
         cache: whether the page cache is to `"keep"` what is read for `"owned"`, or to `"drop"` all
             that was not in it before.
+        verify: check all of the file against its checksums first; see `windlass.verify`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
@@ -50,6 +52,8 @@ def load_file(
         ShardNotFound: no such file.
         InvalidHeader: the file breaks the format.
         UnsupportedDtype: torch has no dtype for a tensor.
+        ChecksumMismatch: with `verify`, bytes are not those that were saved.
+        NotEnoughMemory: the system has none left for a tensor, or for a map.
 
     Example:
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
@@ -66,6 +70,7 @@ def load_file(
         threads=threads,
         io=io,
         cache=cache,
+        verify=verify,
     )
     loaded = file.get_all(progress)
     if target.type == "cpu":
