@@ -8,7 +8,7 @@ every 20 ms, from the calling thread.
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import PurePath
-from typing import Literal, TypeAlias, TypedDict, final, type_check_only
+from typing import Literal, Self, TypeAlias, TypedDict, final, type_check_only
 
 from typing_extensions import Buffer, CapsuleType
 
@@ -194,6 +194,7 @@ class Checkpoint:
         cache: str = "keep",
         ways: Ways | None = None,
         progress: Callable[[int], object] | None = None,
+        on_failure: Callable[[list[tuple[int, bool]]], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with the bytes of tensors, or with their elements.
 
@@ -211,6 +212,9 @@ class Checkpoint:
             cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
             ways: what `look` has chosen, instead of `io`.
             progress: called with the number of bytes delivered so far.
+            on_failure: called before an error of the read is raised, with `(position, whole)` for
+                each destination that may have been written to; it is `whole` if it has all that it
+                was to get.
 
         """
 
@@ -315,7 +319,7 @@ class Save:
 
     Files are given as `(file name, tensors, metadata, checksums)`: tensors as `(name, dtype,
     shape)`, or `None` when the caller writes the file at `staged_path` itself. Dropping a save, or
-    `discard`, removes what was staged.
+    leaving its context, removes what was staged.
     """
 
     @staticmethod
@@ -368,7 +372,8 @@ class Save:
         The index is given twice: with files named `{work_name}/{name}`, and as they stay.
         """
 
-    def discard(self) -> None:
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None:
         """Remove what was staged, unless it was committed."""
 
 def encode_header(

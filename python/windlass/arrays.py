@@ -71,6 +71,7 @@ class ArrayFile(Generic[Array]):
         io: how `"owned"` bytes are fetched.
         cache: what becomes of the page cache by that.
         prefetch: how much of `"mapped"` arrays is read ahead in the background.
+        verify: check all of the file against its checksums first; see `windlass.verify`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ArrayFile(Generic[Array]):
         io: Io = "auto",
         cache: Cache = "keep",
         prefetch: Prefetch = False,
+        verify: bool = False,
     ) -> None:
         check_options(memory=memory, io=io, cache=cache, threads=threads)
         budget = prefetch_budget(prefetch, memory)
@@ -92,6 +94,10 @@ class ArrayFile(Generic[Array]):
         self._settings = ReadSettings(threads=threads or 0, io=io, cache=cache)
         self._owned = memory == "owned"
         self._mapping = None if self._owned else self.table.map_shard(0)
+        if verify:
+            from windlass.verification import refuse_damaged
+
+            refuse_damaged(self.table, threads)
         self._prefetch = self._start_prefetch(budget)
 
     def stop_prefetch(self) -> None:

@@ -42,7 +42,9 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── UnsupportedTensor            (ValueError) a value that no safetensors file can hold
     │   ├── InvalidName                  (ValueError) a name that no file may hold
     │   ├── SharedTensors                (RuntimeError) names that share memory
-    │   └── SnapshotTooLarge             (MemoryError) the copy for `save_async` does not fit
+    │   └── NoMemoryToSave               (NotEnoughMemory) what a save needs beside the tensors
+    │       └── SnapshotTooLarge         the copy for `save_async` does not fit
+    ├── NotEnoughMemory                  (MemoryError) the system has none left for a tensor or file
     ├── NotSupported                     (NotImplementedError) an option that is not there yet
     ├── NoTensors                        (ValueError) a module or state dict without any
     ├── NoDevice                         (KeyError, ValueError) a device map leaves a tensor out
@@ -97,10 +99,12 @@ __all__ = [
     "MixedNames",
     "ModelError",
     "NoDevice",
+    "NoMemoryToSave",
     "NoSpaceLeft",
     "NoTensors",
     "NotARegularFile",
     "NotCached",
+    "NotEnoughMemory",
     "NotSupported",
     "RateLimited",
     "ReadFailed",
@@ -307,7 +311,15 @@ class SharedTensors(SaveError, RuntimeError):
     """Names that share memory, where the caller asked for that to be an error."""
 
 
-class SnapshotTooLarge(SaveError, MemoryError):
+class NotEnoughMemory(WindlassError, MemoryError):
+    """The system has no memory left for a tensor, a map of a file, or the work on one."""
+
+
+class NoMemoryToSave(SaveError, NotEnoughMemory):
+    """The system has no memory left for what a save needs beside the tensors."""
+
+
+class SnapshotTooLarge(NoMemoryToSave):
     """The copy that `save_async` takes would need more memory than there is, or is allowed."""
 
 

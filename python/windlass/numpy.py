@@ -11,7 +11,8 @@ except ModuleNotFoundError as error:
 
 from windlass import _rust
 from windlass.arrays import Adapter, ArrayFile
-from windlass.errors import UnsupportedDtype, UnsupportedTensor
+from windlass.errors import NoMemoryToSave, UnsupportedDtype, UnsupportedTensor
+from windlass.memory import memory_for
 from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options, is_pread
 from windlass.progress import track
@@ -65,6 +66,7 @@ def load_file(
     io: Io = "auto",
     cache: Cache = "keep",
     prefetch: Prefetch = False,
+    verify: bool = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -89,6 +91,7 @@ def load_file(
         io=io,
         cache=cache,
         prefetch=prefetch,
+        verify=verify,
     )
     return file.get_all(progress)
 
@@ -129,16 +132,12 @@ def save_file(
     """
     check_options(threads=threads)
     new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
-    saving = _rust.Save.file(
-        filename, ("", new, check_metadata(metadata), checksums), durable=durable
-    )
+    file = ("", new, check_metadata(metadata), checksums)
     total = sum(array.nbytes for array in tensor_dict.values())
-    try:
-        with track(total, progress, verb="writing") as tell:
+    with _rust.Save.file(filename, file, durable=durable) as saving:
+        with memory_for("the save", NoMemoryToSave), track(total, progress, verb="writing") as tell:
             _write(saving, tensor_dict, threads or 0, tell)
         saving.commit(b"", b"")
-    finally:
-        saving.discard()
 
 
 def save(
@@ -229,7 +228,9 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> NDArray[Any]:
 
 def empty(name: str, info: TensorInfo) -> NDArray[Any]:
     """Return an uninitialised array of the dtype and shape in the file."""
-    return np.empty(info.shape, dtype=numpy_dtype(name, info.dtype))
+    dtype = numpy_dtype(name, info.dtype)
+    with memory_for(f"tensor `{name}`"):
+        return np.empty(info.shape, dtype=dtype)
 
 
 def destination(array: NDArray[Any]) -> memoryview:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from windlass.errors import BudgetExceeded
+from windlass.memory import memory_for
 from windlass.reports import log_read
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class _Reads:
     def begin(self, block: Block) -> None:
         """Read a block, for which room has been taken."""
         starts = [place.file_range[0] for place in block.places.values()]
-        self._reader.begin(list(block.places), starts, block.nbytes)
+        with memory_for(f"tensor `{next(iter(block.places))}`"):
+            self._reader.begin(list(block.places), starts, block.nbytes)
         self._begun.append(block)
 
     def next(self) -> tuple[Block, _rust.Mapping]:

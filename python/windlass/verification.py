@@ -172,7 +172,10 @@ def _check_all(
     done = 0
     with track(sum(sizes.values()), progress, verb="verifying") as tell:
         for file, table in with_sums.items():
-            findings.extend(_check(file, table, threads, _shifted(tell, done)))
+            try:
+                findings.extend(_find_damage([file], table, threads, _shifted(tell, done)))
+            except CheckpointError as error:
+                findings.append(Finding(file, None, "readable bytes", str(error)))
             done += sizes[file]
     return findings
 
@@ -181,25 +184,37 @@ def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int],
     return None if tell is None else lambda count: tell(base + count)
 
 
-def _check(
-    file: str,
+def refuse_damaged(table: _rust.Checkpoint, threads: int | None = None) -> None:
+    """Raise for an opened checkpoint whose bytes are not those that its checksums are of.
+
+    What is read of it later is the same files, or a `FileChanged`.
+
+    Raises:
+        ChecksumMismatch: says which tensor of which file.
+        FileChanged, ReadFailed: they cannot be read.
+    """
+    refuse_findings(list(_find_damage(table.shard_names(), table, threads or 0, None)))
+
+
+def _find_damage(
+    files: list[str],
     table: _rust.Checkpoint,
     threads: int,
     tell: Callable[[int], object] | None,
 ) -> Iterator[Finding]:
-    text = (table.shard_metadata(0) or {})[CHECKSUM_KEY]
-    try:
-        expected = dict(json.loads(text))
-    except (TypeError, ValueError, RecursionError):
-        yield Finding(file, None, "checksums as a JSON map", repr(text[:80]))
+    """Compare tensors with the checksums in their files; `files` are names of the shards."""
+    stored: dict[int, dict[str, str]] = {}
+    for shard, file in enumerate(files):
+        text = (table.shard_metadata(shard) or {}).get(CHECKSUM_KEY)
+        try:
+            stored |= {} if text is None else {shard: dict(json.loads(text))}
+        except (TypeError, ValueError, RecursionError):
+            yield Finding(file, None, "checksums as a JSON map", repr(text and text[:80]))
+    if not stored:
         return
-    try:
-        sums = table.crc32c(threads=threads, progress=tell)
-    except CheckpointError as error:
-        yield Finding(file, None, "readable bytes", str(error))
-        return
-    for tensor, value in zip(table.names(), sums, strict=True):
-        found = f"{value:08x}"
-        if expected.get(tensor) != found:
-            wanted = expected.get(tensor, "none stored")
-            yield Finding(file, tensor, f"CRC-32C {wanted}", f"CRC-32C {found}")
+    sums = table.crc32c(threads=threads, progress=tell)
+    for tensor, info, value in zip(table.names(), table.infos(), sums, strict=True):
+        shard, found = info[2], f"{value:08x}"
+        if shard in stored and stored[shard].get(tensor) != found:
+            wanted = stored[shard].get(tensor, "none stored")
+            yield Finding(files[shard], tensor, f"CRC-32C {wanted}", f"CRC-32C {found}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from windlass import errors
@@ -39,6 +40,11 @@ def _bytes(content: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content)
 
 
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+
+
 def _large(path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", MAX_HEADER + 1))
@@ -54,6 +60,15 @@ BAD: dict[str, Bad] = {
     "fifo": Bad(os.mkfifo, errors.NotARegularFile),
     "seven bytes": Bad(_bytes(b"\0" * 7), errors.TruncatedFile, ("7", "8")),
     "git-lfs pointer": Bad(_bytes(LFS), errors.GitLfsPointer, ("git-lfs",)),
+    "GGUF": Bad(_bytes(b"GGUF" + struct.pack("<IQQ", 3, 291, 23)), errors.InvalidHeader, ("GGUF",)),
+    "torch's zip": Bad(_zip, errors.InvalidHeader, ("torch.save", "safe=False")),
+    "web page": Bad(
+        _bytes(b"<!DOCTYPE html><html>Sign in"), errors.InvalidHeader, ("web page", "download")
+    ),
+    "index in its place": Bad(
+        _bytes(b'{"metadata": {}, "weight_map": {}}'), errors.InvalidHeader, ("index", "folder")
+    ),
+    "text of an error": Bad(_bytes(b"Entry not found"), errors.InvalidHeader, ("text", "download")),
     "header beyond the end": Bad(_raw(b"{}", length=5000), errors.TruncatedFile, ("5008", "10")),
     "header over the limit": Bad(_large, errors.InvalidHeader, (str(MAX_HEADER + 1),)),
     "header of all ones": Bad(_raw(b"{}", length=2**64 - 1), errors.InvalidHeader),

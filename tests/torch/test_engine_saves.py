@@ -124,12 +124,11 @@ def test_nan_of_a_strided_tensor_is_that_of_a_contiguous_one(tmp_path: Path) -> 
 
 def test_sources_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     new = ("", [("x", "C64", (12,))], None, False)
-    save = _rust.Save.file(tmp_path / "a", new, durable=False)
-    strided = destination(torch.zeros(24)[::2])
-    with pytest.raises(DestinationError, match="expected C-contiguous memory"):
-        save.write([0], ["x"], [strided], threads=1)
-    with pytest.raises(DestinationError, match="F32 cannot be cast to C64"):
-        save.write([0], ["x"], [strided], dtypes=["F32"], threads=1)
-    with pytest.raises(ValueError, match="unknown dtype `f32`"):
-        save.write([0], ["x"], [strided], dtypes=["f32"], threads=1)
-    save.discard()
+    with _rust.Save.file(tmp_path / "a", new, durable=False) as save:
+        strided = destination(torch.zeros(24)[::2])
+        with pytest.raises(DestinationError, match="expected C-contiguous memory"):
+            save.write([0], ["x"], [strided], threads=1)
+        with pytest.raises(DestinationError, match="F32 cannot be cast to C64"):
+            save.write([0], ["x"], [strided], dtypes=["F32"], threads=1)
+        with pytest.raises(ValueError, match="unknown dtype `f32`"):
+            save.write([0], ["x"], [strided], dtypes=["f32"], threads=1)

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 import windlass
 import windlass.arrays
+import windlass.numpy
 import windlass.torch
 from builders.bits import contents, fingerprint
 from builders.models import ModelPlan, build_model, model_plans
@@ -19,9 +20,11 @@ from builders.saves import FEW, file_names, holds, load_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from windlass import verification
 from windlass.errors import (
     CheckpointNotFound,
     ChecksumMismatch,
+    FileChanged,
     IncompatibleKeys,
     InvalidHeader,
     InvalidPickle,
@@ -332,6 +335,18 @@ LOADS: dict[str, Callable[..., object]] = {
     "state dict": lambda folder, **how: windlass.load_state_dict_from_file(
         folder / "model.safetensors", verify=how["verify"]
     ),
+    "sharded": lambda folder, **how: windlass.load_sharded_checkpoint(
+        how.pop("model"), folder, strict=False, **how
+    ),
+    "file": lambda folder, **how: windlass.load_file(
+        folder / "model.safetensors", verify=how["verify"]
+    ),
+    "owned file": lambda folder, **how: windlass.load_file(
+        folder / "model.safetensors", memory="owned", verify=how["verify"]
+    ),
+    "numpy": lambda folder, **how: windlass.numpy.load_file(
+        folder / "model.safetensors", verify=how["verify"]
+    ),
 }
 
 
@@ -346,6 +361,22 @@ def test_damage_is_refused_when_asked_to_verify(tmp_path: Path, way: str) -> Non
         LOADS[way](tmp_path, model=model, verify=True)
     assert fingerprint(model) == before
     LOADS[way](tmp_path, model=model, verify=False)
+
+
+@pytest.mark.parametrize("way", ["model", "hub model", "sharded", "owned file"])
+def test_file_that_is_replaced_after_it_was_verified_is_not_loaded(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windlass.save_torch_model(Tied(1.0), tmp_path, checksums=True)
+    original = verification.refuse_findings
+
+    def refuse_findings(findings: list[verification.Finding]) -> None:
+        original(findings)
+        _flip_last_byte(tmp_path / "model.safetensors")
+
+    monkeypatch.setattr(verification, "refuse_findings", refuse_findings)
+    with pytest.raises(FileChanged, match=r"model\.safetensors"):
+        LOADS[way](tmp_path, model=Tied(7.0), verify=True)
 
 
 def test_damage_of_a_shard_is_refused_by_name(tmp_path: Path) -> None:

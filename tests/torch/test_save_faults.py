@@ -56,9 +56,9 @@ class _Wrapper(torch.Tensor):
         return cls(func(*unwrapped, **(kwargs or {})))
 
 
-def _freed() -> torch.Tensor:
+def _freed(left: int = 0) -> torch.Tensor:
     tensor = torch.ones(4)
-    tensor.untyped_storage().resize_(0)
+    tensor.untyped_storage().resize_(left)
     return tensor
 
 
@@ -81,6 +81,7 @@ BAD_TENSORS: dict[str, tuple[Callable[[], object], str]] = {
     "lazy": (lambda: torch.nn.LazyLinear(3).weight, "lazy"),
     "lazy buffer": (torch.nn.UninitializedBuffer, "lazy"),
     "freed": (_freed, "freed"),
+    "with too small a storage": (partial(_freed, 8), "made smaller"),
     "wrapper": (lambda: _Wrapper(torch.ones(2)), "_Wrapper"),
     "fake": (_fake, "FakeTensor"),
     "complex128": (lambda: torch.ones(2, dtype=torch.complex128), "complex128"),
@@ -484,6 +485,15 @@ def test_errors_of_a_save_are_of_one_family() -> None:
     assert all(
         issubclass(one, SaveError) for one in (SaveFailed, SharedTensors, InvalidName, FolderLocked)
     )
+
+
+def test_leftover_is_removed_also_if_the_file_is_given_by_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".a.windlass-0123456789abcdef").write_bytes(b"half")
+    windlass.save_file(OLD, "a", durable=True)
+    assert file_names(tmp_path) == ["a"]
 
 
 def test_leftover_of_a_dead_save_is_removed_by_the_next(tmp_path: Path) -> None:

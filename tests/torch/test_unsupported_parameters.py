@@ -41,6 +41,13 @@ PARAMETERS: dict[str, Callable[[], nn.Parameter]] = {
 }
 
 
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "plain": lambda tensor: tensor,
+    "cast": lambda tensor: tensor.view(torch.int32),
+    "strided": lambda tensor: tensor.t(),
+}
+
+
 def _refused(model: nn.Module, folder: Path, name: str, *, strict: bool) -> None:
     before = fingerprint(model)
     with pytest.raises(UnsupportedParameter, match=name):
@@ -66,6 +73,21 @@ def test_buffer_is_refused_by_name(tmp_path: Path, kind: str, *, strict: bool) -
     model = nn.Sequential(nn.Linear(3, 3), nn.Module())
     model[1].register_buffer("odd", PARAMETERS[kind]().detach())
     _refused(model, _checkpoint(tmp_path / "c"), r"1\.odd", strict=strict)
+
+
+@pytest.mark.parametrize("left", [0, 8])
+@pytest.mark.parametrize("kind", VIEWS)
+def test_tensor_without_all_of_its_storage_is_refused_by_name(
+    tmp_path: Path, kind: str, left: int
+) -> None:
+    odd = VIEWS[kind](torch.zeros(3, 3))
+    odd.untyped_storage().resize_(left)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Module())
+    model[1].register_buffer("odd", odd)
+    before = fingerprint(model[0])
+    with pytest.raises(UnsupportedParameter, match=r"1\.odd.*freed, or made smaller"):
+        windlass.load_sharded_checkpoint(model, _checkpoint(tmp_path / "c"))
+    assert fingerprint(model[0]) == before
 
 
 @pytest.mark.usefixtures("process_group")

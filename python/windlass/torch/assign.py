@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch.nn.parameter import Parameter
 
 from windlass.errors import UnsupportedParameter
 from windlass.torch.fill import Fill
+from windlass.torch.tensors import new_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    import torch
 
     from windlass.torch.fill import ReadSettings
     from windlass.torch.slots import Slot
@@ -116,6 +118,8 @@ def _load(
         source.prefetch(names, settings.prefetch)
         return mapped
     layouts = ((name, source.layout(name)) for name in names)
-    loaded = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in layouts}
+    loaded = {
+        name: new_tensor(f"tensor `{name}`", shape, dtype) for name, (dtype, shape) in layouts
+    }
     source.fill([Fill(name, tensor) for name, tensor in loaded.items()], settings)
     return loaded

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from windlass import _rust
-from windlass.errors import SnapshotTooLarge
+from windlass.errors import NoMemoryToSave, SnapshotTooLarge
+from windlass.memory import memory_for
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
 from windlass.torch.save_pickles import copy_to_host
@@ -59,7 +60,8 @@ class SaveHandle:
             target=_run, args=(self, prepared, before), name="windlass save"
         )
         self._complaint = weakref.finalize(self, _complain, self._state)
-        self._thread.start()
+        with memory_for("the thread of a save", NoMemoryToSave):
+            self._thread.start()
 
     def done(self) -> bool:
         """Return whether the save has ended, well or not."""
@@ -206,7 +208,8 @@ def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
 
 def _copy_tensor(one: Placed) -> torch.Tensor:
     """Copy a tensor as it will be in the file: packed, cast, in host memory."""
-    taken = torch.empty(one.tensor.shape, dtype=one.dtype)
+    with memory_for(f"tensor `{one.name}`", SnapshotTooLarge):
+        taken = torch.empty(one.tensor.shape, dtype=one.dtype)
     bits = one.as_bits()
     if bits is None:
         copy_cast(taken, one.tensor)

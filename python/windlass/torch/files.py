@@ -31,6 +31,7 @@ def load_file(
     io: Io = "auto",
     cache: Cache = "keep",
     prefetch: Prefetch = False,
+    verify: bool = False,
     progress: Progress = None,
     strict_format: bool = False,
     backend: str = "mmap",
@@ -51,6 +52,7 @@ def load_file(
         prefetch: read what is mapped ahead, in the background, from the first byte on: `True` for
             as much as half of the available memory holds, or a size such as `"2GB"`. It ends when
             nobody looks into the map any more, and keeps no process alive.
+        verify: check all of the file against its checksums first; see `windlass.verify`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
         backend: safetensors' word for it: `"pread"` means `memory="owned"`, read and not mapped.
@@ -63,6 +65,8 @@ def load_file(
         InvalidHeader: the file breaks the format.
         UnsupportedDtype: torch has no dtype for a tensor.
         ValueError: an option that is none, or `prefetch` without a map.
+        ChecksumMismatch: with `verify`, bytes are not those that were saved.
+        NotEnoughMemory: the system has none left for a tensor, or for a map.
 
     Example:
         >>> load_file(folder / "model.safetensors")["embed.weight"].shape
@@ -84,6 +88,7 @@ def load_file(
         io=io,
         cache=cache,
         prefetch=prefetch,
+        verify=verify,
     )
     loaded = file.get_all(progress)
     if target.type == "cpu":

@@ -9,6 +9,7 @@ size, from which torch's own `copy_` casts, scatters and moves.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from windlass.torch.pieces import Piece, batches, new_staging, place
 from windlass.torch.relay import Relay
 from windlass.torch.spans import find_spans
 from windlass.torch.tensors import destination
+from windlass.torch.touched import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +51,7 @@ class ReadSettings(NamedTuple):
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
         ways: what was chosen for all reads together, if there are several.
+        touched: is told which tensors have changed.
     """
 
     threads: int = 0
@@ -58,6 +61,7 @@ class ReadSettings(NamedTuple):
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
     ways: Ways | None = None
+    touched: Touched | None = None
 
 
 def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
@@ -73,17 +77,22 @@ def fill(source: SafeSource, fills: list[Fill], settings: ReadSettings) -> None:
     staged += entangled
     if staged:  # They take many reads, which are judged as one.
         settings = settings._replace(ways=_look(source, fills, settings))
+    relayed = [one for one in staged if has_lane(one.tensor.device)]
+    others = [one for one in staged if not has_lane(one.tensor.device)]
+    done = sum(source.nbytes(one.name) for one in ours)
+    done_by_relay = done + sum(source.nbytes(one.name) for one in relayed)
+    # Takes its buffer, and reads nothing yet.
+    pieces = read_pieces(source, others, settings, done_by_relay)
     _fill_by_engine(source, ours, settings)
     # An empty tensor has no pieces, and `copy_` counts as a change all the same.
     torch.autograd.graph.increment_version([o.tensor for o in staged if not o.tensor.numel()])
-    done = sum(source.nbytes(one.name) for one in ours)
-    relayed = [one for one in staged if has_lane(one.tensor.device)]
     fill_by_relay(source, relayed, settings, CudaLane, done)
-    done += sum(source.nbytes(one.name) for one in relayed)
-    others = [one for one in staged if not has_lane(one.tensor.device)]
-    for piece, values in read_pieces(source, others, settings, done):
+    touched = settings.touched or Touched()
+    for piece, values in pieces:
+        touched.add([piece.name], whole=False)
         with torch.no_grad():
-            piece.copy_(values)
+            piece.target.copy_(values)
+        touched.add([piece.name], whole=_is_last(source, piece))
 
 
 def fill_by_relay(
@@ -99,15 +108,18 @@ def fill_by_relay(
     """
     if not fills:
         return
+    touched = settings.touched or Touched()
 
     def read(
         batch: list[Piece], values: list[torch.Tensor], dtypes: list[str | None], tell: Tell
     ) -> ReadStats:
         names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
+        touched.add(names, whole=False)
         return _read(source, names, values, settings, tell, starts=starts, dtypes=dtypes)
 
     def arrived(batch: list[Piece], stats: ReadStats) -> None:
         nonlocal done
+        touched.add((piece.name for piece in batch if _is_last(source, piece)), whole=True)
         done += sum(piece.nbytes for piece in batch)
         if settings.report:
             settings.report.add(stats)
@@ -145,26 +157,42 @@ def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSetting
     tensors = [one.tensor for one in fills]
     dtypes = [cast_dtype(one.tensor, source.layout(one.name).dtype) for one in fills]
     names = [one.name for one in fills]
-    stats = _read(source, names, tensors, settings, settings.tell, dtypes=dtypes)
+    touched = settings.touched or Touched()
+    touched.add(names, whole=False)
+    settle = partial(touched.settle, names)
+    try:
+        stats = _read(
+            source, names, tensors, settings, settings.tell, dtypes=dtypes, on_failure=settle
+        )
+    except BaseException:
+        changed = [one.tensor for one in fills if one.name in touched]
+        torch.autograd.graph.increment_version(changed)
+        raise
     if settings.report:
         settings.report.add(stats)
+    touched.add(names, whole=True)
     torch.autograd.graph.increment_version(tensors)
 
 
 def read_pieces(
     source: SafeSource, fills: Iterable[Fill], settings: ReadSettings, done: int = 0
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Read tensors through the staging buffer; yield pieces as `(part of the tensor, values)`.
+) -> Iterator[tuple[Piece, torch.Tensor]]:
+    """Read tensors through the staging buffer; yield pieces, each with its values.
 
     Values have the file's dtype and are gone at the next step.
     """
-    fills = list(fills)
+    wanted = [one for one in fills if one.tensor.numel()]
+    if not wanted:
+        return iter(())
     if settings.ways is None:
-        settings = settings._replace(ways=_look(source, fills, settings))
-    staging: torch.Tensor | None = None
+        settings = settings._replace(ways=_look(source, wanted, settings))
+    return _read_through(new_staging(), source, wanted, settings, done)
+
+
+def _read_through(
+    staging: torch.Tensor, source: SafeSource, fills: list[Fill], settings: ReadSettings, done: int
+) -> Iterator[tuple[Piece, torch.Tensor]]:
     for batch in batches(_piece(source, one) for one in fills):
-        if staging is None:
-            staging = new_staging()
         values = list(place(batch, staging))
         names, starts = [piece.name for piece in batch], [piece.start for piece in batch]
         tell = _shifted(settings.tell, done)
@@ -172,8 +200,7 @@ def read_pieces(
         if settings.report:
             settings.report.add(stats)
         done += sum(piece.nbytes for piece in batch)
-        for piece, value in zip(batch, values, strict=True):
-            yield piece.target, value
+        yield from zip(batch, values, strict=True)
 
 
 def _read(
@@ -185,10 +212,11 @@ def _read(
     *,
     starts: list[int] | None = None,
     dtypes: list[str | None] | None = None,
+    on_failure: Callable[[list[tuple[int, bool]]], object] | None = None,
 ) -> ReadStats:
     """Have the engine fill tensors."""
     return source.table.read_into(
-        names,
+        source.stored(names),
         list(map(destination, tensors)),
         starts,
         dtypes,
@@ -197,7 +225,12 @@ def _read(
         cache=settings.cache,
         ways=settings.ways,
         progress=tell,
+        on_failure=on_failure,
     )
+
+
+def _is_last(source: SafeSource, piece: Piece) -> bool:
+    return piece.start + piece.nbytes == source.nbytes(piece.name)
 
 
 def _shifted(tell: Tell | None, base: int) -> Tell | None:

@@ -77,11 +77,16 @@ def load_model(
     del device
     io = "buffered" if is_pread(backend) else io
     file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
-    if verify:
-        refuse_damaged(file.path)
     source = _source_for(model, file)
     loaded = fill_model(
-        model, source, strict=strict, threads=threads, io=io, cache=cache, progress=progress
+        model,
+        source,
+        strict=strict,
+        verify=verify,
+        threads=threads,
+        io=io,
+        cache=cache,
+        progress=progress,
     )
     return list(loaded.missing_keys), list(loaded.unexpected_keys)
 
@@ -137,15 +142,20 @@ def load_torch_model(
         if not weights_only and not file.is_safetensors:
             message = f"`{file.path}`: weights_only=False would run code from a pickle"
             raise InvalidPickle(message)
-        if verify and file.is_safetensors:
-            refuse_damaged(file.path)
         return _source_for(model, file)
 
     source = open_found(
         lambda: find_by_pattern(checkpoint_path, filename_pattern, safe=safe), open_checked
     )
     return fill_model(
-        model, source, strict=strict, threads=threads, io=io, cache=cache, progress=progress
+        model,
+        source,
+        strict=strict,
+        verify=verify,
+        threads=threads,
+        io=io,
+        cache=cache,
+        progress=progress,
     )
 
 
@@ -185,9 +195,7 @@ def load_state_dict_from_file(
         raise CheckpointNotFound(message)
     if not safe and not path.lower().endswith(".safetensors"):
         return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
-    if verify:
-        refuse_damaged(path)
-    file, device = ArrayFile(path, ADAPTER), _find_place(map_location)
+    file, device = ArrayFile(path, ADAPTER, verify=verify), _find_place(map_location)
     state = {name: tensor.to(device) for name, tensor in file.get_all().items()}
     dropped = read_dropped(file.table.shard_metadata(0) or {}, state)
     return {**state, **{name: state[kept] for name, kept in dropped.items()}}
@@ -220,17 +228,6 @@ def load(data: bytes) -> dict[str, torch.Tensor]:
         flat = torch.frombuffer(bytearray(view[start:end]), dtype=torch.uint8)
         loaded[name] = flat.view(dtype).view(shape)
     return loaded
-
-
-def refuse_damaged(path: str) -> None:
-    """Raise for a file or folder that `windlass.verify` finds fault with.
-
-    Raises:
-        ChecksumMismatch: says which tensor of which file.
-    """
-    from windlass.verification import refuse_findings, verify
-
-    refuse_findings(verify(path))
 
 
 def _source_for(model: nn.Module, file: CheckpointFile) -> Source:

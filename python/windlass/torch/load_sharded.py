@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from windlass.layout import find_checkpoint
+from windlass.memory import memory_for
 from windlass.opening import open_found
 from windlass.options import check_options
 from windlass.prefetch import prefetch_budget
@@ -21,7 +22,8 @@ from windlass.quiet import paused_gc
 from windlass.reports import ReadReport
 from windlass.torch.fill import ReadSettings
 from windlass.torch.plan import plan_load
-from windlass.torch.sources import open_source
+from windlass.torch.sources import SafeSource, open_source
+from windlass.verification import refuse_damaged
 
 if TYPE_CHECKING:
     from windlass.torch.sources import Source
@@ -40,6 +42,7 @@ def load_sharded_checkpoint(
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
+    verify: bool = False,
     progress: Progress = None,
     strict_format: bool = False,
 ) -> _IncompatibleKeys:
@@ -68,6 +71,7 @@ def load_sharded_checkpoint(
             or `"direct"`, past the page cache.
         cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
             in it before.
+        verify: check all of it against its checksums first; see `windlass.verify`.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
 
@@ -82,10 +86,11 @@ def load_sharded_checkpoint(
         InvalidHeader, InvalidPickle: a file breaks its format.
         InvalidIndex: the index is not one, or names a file outside the folder.
         IndexMismatch: index and shards disagree.
+        ChecksumMismatch: with `verify`, bytes are not those that were saved.
         IncompatibleKeys: names (with `strict`) or shapes (always) do not fit the model.
         MetaParameter, UnsupportedParameter: a parameter that cannot be filled.
-        FileChanged, ReadFailed: reading failed half way; a note says that the model is partly
-            loaded.
+        FileChanged, ReadFailed: reading failed half way; a note says which tensors have changed.
+        NotEnoughMemory: the system has none left, not even for buffers.
 
     Example:
         >>> load_sharded_checkpoint(model, folder)
@@ -111,6 +116,7 @@ def load_sharded_checkpoint(
         assign=assign,
         memory=memory,
         prefetch=budget,
+        verify=verify,
         threads=threads,
         io=io,
         cache=cache,
@@ -126,18 +132,21 @@ def fill_model(
     assign: bool = False,
     memory: Memory = "mapped",
     prefetch: int = 0,
+    verify: bool = False,
     threads: int | None = None,
     io: Io = "auto",
     cache: Cache = "keep",
     progress: Progress = None,
 ) -> _IncompatibleKeys:
     """Fill a model from an opened checkpoint; see `load_sharded_checkpoint`."""
-    with paused_gc():
+    with paused_gc(), memory_for(f"`{source.path}`"):
+        if verify and isinstance(source, SafeSource):
+            refuse_damaged(source.table, threads)
         if not strict:
             warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
         report = ReadReport()
-        settings = ReadSettings(threads or 0, io, cache, prefetch, report)
+        settings = ReadSettings(threads or 0, io, cache, prefetch, report=report)
         with track(plan.nbytes, progress) as tell:
             plan.carry_out(settings._replace(tell=tell))
         report.log(source.path)

@@ -15,6 +15,8 @@ from windlass.errors import (
     UnsupportedParameter,
 )
 from windlass.torch.slots import Hooked, Slot
+from windlass.torch.spans import PLAIN
+from windlass.torch.tensors import has_its_memory
 
 if TYPE_CHECKING:
     from windlass.torch.sources import NameRanges, Source
@@ -150,7 +152,8 @@ def refuse_unwritable(name: str, tensor: torch.Tensor) -> None:
 
     Raises:
         MetaParameter: it is on the meta device.
-        UnsupportedParameter: it is expanded, or an inference tensor outside inference mode.
+        UnsupportedParameter: it is expanded, without its storage, or an inference tensor outside
+            inference mode.
     """
     if tensor.is_meta:
         _refuse_meta(name)
@@ -184,6 +187,8 @@ def _foreign(tensor: torch.Tensor) -> str | None:
 def _unwritable(tensor: torch.Tensor) -> str | None:
     if not tensor.is_contiguous() and _is_expanded(tensor):
         return "is an expanded view: several of its elements are one in memory"
+    if type(tensor) in PLAIN and not has_its_memory(tensor):
+        return "has no memory for all of its elements: its storage was freed, or made smaller"
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return "is an inference tensor, which only changes under torch.inference_mode()"
     return None

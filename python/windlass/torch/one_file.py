@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from windlass import _rust
-from windlass.errors import InvalidName
+from windlass.errors import InvalidName, NoMemoryToSave
+from windlass.memory import memory_for
 from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options
 from windlass.progress import track
@@ -79,8 +80,8 @@ def save_file(
             Placed(0, name, tensor, file_dtype(tensor, dtype)) for name, tensor in plain.items()
         ]
         file = ("", list(map(new_tensor, placed)), check_metadata(metadata), checksums)
-    saving = _rust.Save.file(filename, file, durable=durable)
-    write_and_commit(saving, placed, threads=threads, progress=progress)
+    with _rust.Save.file(filename, file, durable=durable) as saving:
+        write_and_commit(saving, placed, threads=threads, progress=progress)
 
 
 def save(
@@ -225,10 +226,10 @@ def write_and_commit(
     progress: Progress,
     indexes: tuple[bytes, bytes] = (b"", b""),
 ) -> None:
-    """Write every tensor, and make the files visible; after an error nothing is left of them."""
-    try:
-        with track(sum(one.nbytes for one in placed), progress, verb="writing") as tell:
-            write_tensors(saving, placed, threads=threads or 0, tell=tell)
-        saving.commit(*indexes)
-    finally:
-        saving.discard()
+    """Write every tensor, and make the files visible."""
+    with (
+        memory_for("the save", NoMemoryToSave),
+        track(sum(one.nbytes for one in placed), progress, verb="writing") as tell,
+    ):
+        write_tensors(saving, placed, threads=threads or 0, tell=tell)
+    saving.commit(*indexes)

@@ -17,7 +17,7 @@ from windlass.errors import UnsupportedTensor
 from windlass.torch.dtypes import HEADER_DTYPES, header_shape
 from windlass.torch.engine import cast_dtype, is_written
 from windlass.torch.pieces import Piece, batches, new_staging, place
-from windlass.torch.tensors import destination
+from windlass.torch.tensors import destination, has_its_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,8 +77,8 @@ def plain_tensor(name: str, value: object) -> torch.Tensor:
     tensor = value.detach() if type(value) is torch.Tensor else _without_class(name, value)
     if tensor.dtype not in HEADER_DTYPES:
         raise UnsupportedTensor(_unsupported(name, f"{tensor.dtype}, unknown to the format"))
-    if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise UnsupportedTensor(_unsupported(name, "one whose storage is freed"))
+    if not has_its_memory(tensor):
+        raise UnsupportedTensor(_unsupported(name, "one whose storage is freed, or made smaller"))
     return tensor
 
 

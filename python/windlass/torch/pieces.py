@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from windlass.torch.tensors import new_tensor
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -46,7 +48,7 @@ class Piece(NamedTuple):
 
 def new_staging() -> torch.Tensor:
     """Return a staging buffer."""
-    return torch.empty(STAGING_BYTES, dtype=torch.uint8)
+    return new_tensor("staging buffer", (STAGING_BYTES,), torch.uint8)
 
 
 def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:

@@ -22,6 +22,7 @@ from windlass.torch.match import (
 from windlass.torch.slots import Hooked, Slot, walk
 from windlass.torch.sources import NameRanges
 from windlass.torch.ties import Claim, Ties, find_ties
+from windlass.torch.touched import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +98,15 @@ class LoadPlan(NamedTuple):
 
     def carry_out(self, settings: ReadSettings) -> None:
         """Read everything into its place."""
+        touched = Touched()
         try:
             if self.assignment:
                 self.assignment.put(self.assignment.load(self.hooked_loader.memory, settings))
             else:
-                self._fill(settings)
+                self._fill(settings._replace(touched=touched))
         except BaseException as error:
-            error.add_note("The model may now be partly loaded.")
+            touched.add(self._hooked_names(), whole=True)
+            error.add_note(touched.note())
             raise
 
     def _fills(self) -> list[Fill]:
@@ -141,6 +144,11 @@ class LoadPlan(NamedTuple):
                     self.source.fill([Fill(name, plain[name])], settings)
         return skipped
 
+    def _hooked_names(self) -> list[str]:
+        """Return the names that hooked modules have loaded from the checkpoint."""
+        names = (name for hooked in self.match.hooked for name, _ in own_tensors(hooked))
+        return [name for name in names if name in self.source.positions]
+
     def _hooked_tensors(self) -> dict[str, torch.Tensor]:
         """Return what hooked modules have loaded from the checkpoint, without gradient."""
         tensors = (pair for hooked in self.match.hooked for pair in own_tensors(hooked))
@@ -168,20 +176,10 @@ class LoadPlan(NamedTuple):
         return now.shape == shape or (shape == (1,) and not now.shape)
 
     def _differing(self, fills: list[Fill], settings: ReadSettings) -> set[str]:
-        """Return the names whose places now have other values than the checkpoint, in their dtype.
-
-        Pieces come in the order of the fills, and all of a tensor before the next.
-        """
+        """Return the names whose places have other values than the checkpoint, in their dtype."""
         differing: set[str] = set()
-        sizes = ((one.name, one.tensor.numel()) for one in fills if one.tensor.numel())
-        name, left = "", 0
-        for part, values in self.source.pieces(fills, settings):
-            if not part.numel():
-                continue
-            if not left:
-                name, left = next(sizes)
-            left -= part.numel()
-            if name not in differing and not _same_bytes(part, values):
+        for name, part, values in self.source.pieces(fills, settings):
+            if part.numel() and name not in differing and not _same_values(part, values):
                 differing.add(name)
         return differing
 
@@ -278,16 +276,32 @@ def _assignment(match: Match, ties: Ties, source: Source) -> Assignment:
     return Assignment(match.present, covered, ties, source)
 
 
-def _same_bytes(part: torch.Tensor, values: torch.Tensor) -> bool:
-    """Whether values, cast to the dtype of a place, are the bytes of that place."""
+def _same_values(part: torch.Tensor, values: torch.Tensor) -> bool:
+    """Whether values, cast to the dtype of a place, are the bytes of that place.
+
+    A NaN that was cast is any NaN: which one, depends on who has cast it.
+    """
     if part.is_contiguous():
         part, values = part.detach().reshape(-1), values.reshape(-1)
     if not part.dim():
-        return torch.equal(_bytes(part), _bytes(values.to(part.dtype)))
+        return _same_cast(part, values)
     row_bytes = max(1, part[:1].numel() * part.element_size())
     rows = max(1, _COMPARE_BYTES // row_bytes)
     pairs = zip(torch.split(part, rows), torch.split(values, rows), strict=True)
-    return all(torch.equal(_bytes(a), _bytes(b.to(a.dtype))) for a, b in pairs)
+    return all(_same_cast(a, b) for a, b in pairs)
+
+
+def _same_cast(place: torch.Tensor, values: torch.Tensor) -> bool:
+    cast = values.to(place.dtype)
+    if torch.equal(_bytes(place), _bytes(cast)):
+        return True
+    if values.dtype == place.dtype or not place.dtype.is_floating_point:
+        return False
+    ours, theirs = place.detach().cpu().double(), cast.double()
+    both_nan = ours.isnan() & theirs.isnan()
+    return torch.equal(
+        _bytes(ours.masked_fill(both_nan, 0)), _bytes(theirs.masked_fill(both_nan, 0))
+    )
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:

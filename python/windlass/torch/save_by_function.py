@@ -33,8 +33,7 @@ def write_by_function(
         (name, pickled_bytes(file.values()), None, False)
         for name, file in zip(shards, files, strict=True)
     ]
-    saving = begin(folder, prepared.family, new, prepared.settings)
-    try:
+    with begin(folder, prepared.family, new, prepared.settings) as saving:
         for number, file in enumerate(files):
             path = saving.staged_path(number)
             reserved = identity(path)
@@ -44,5 +43,3 @@ def write_by_function(
                 raise SaveFailed(message)
         facts = {**prepared.split.metadata, **prepared.metadata}
         saving.commit(*make_indexes(saving, prepared.split, facts))
-    finally:
-        saving.discard()

@@ -290,14 +290,14 @@ def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike
     parameters = sum(one.tensor.numel() for one in placed)
     facts = {**split.metadata, "total_parameters": parameters, **metadata}
     facts = record_dropped(facts, dropped, split.tensor_to_filename)
-    saving = begin(folder, family, files, settings)
-    write_and_commit(
-        saving,
-        placed,
-        threads=settings.threads,
-        progress=settings.progress,
-        indexes=make_indexes(saving, split, facts),
-    )
+    with begin(folder, family, files, settings) as saving:
+        write_and_commit(
+            saving,
+            placed,
+            threads=settings.threads,
+            progress=settings.progress,
+            indexes=make_indexes(saving, split, facts),
+        )
 
 
 def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: PathLike) -> None:
@@ -308,16 +308,13 @@ def _save_pickles(prepared: Prepared, values: dict[str, torch.Tensor], folder: P
     new: list[NewFile] = [
         (name, size, None, False) for name, size in zip(shards, sizes, strict=True)
     ]
-    saving = begin(folder, family, new, settings)
-    try:
+    with begin(folder, family, new, settings) as saving:
         with track(sum(sizes), settings.progress, verb="writing") as tell:
             done = 0
             for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
                 write_pickle(file, saving.staged_path(number), _part_of(tell, done, size))
                 done += size
         saving.commit(*make_indexes(saving, split, {**split.metadata, **metadata}))
-    finally:
-        saving.discard()
 
 
 def _part_of(

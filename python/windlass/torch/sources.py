@@ -20,6 +20,7 @@ from windlass.torch.dtypes import torch_layout
 from windlass.torch.fill import fill as fill_from_table
 from windlass.torch.fill import read_pieces
 from windlass.torch.pickles import PickleShards
+from windlass.torch.touched import Touched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,8 +72,8 @@ class Source(Protocol):
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Read tensors; yield `(part of the tensor, values in the file's dtype)`."""
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Read tensors; yield `(name, part of the tensor, values in the file's dtype)`."""
 
 
 class SafeSource:
@@ -127,18 +128,18 @@ class SafeSource:
         self._stored.update(others)
         self.positions.update((name, self.positions[kept]) for name, kept in others.items())
 
+    def stored(self, names: list[str]) -> list[str]:
+        """Return the names that the files have for these."""
+        return [self._stored.get(name, name) for name in names] if self._stored else names
+
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
-        fill_from_table(self, self._as_stored(fills), settings)
+        fill_from_table(self, fills, settings)
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return read_pieces(self, self._as_stored(fills), settings._replace(tell=None))
-
-    def _as_stored(self, fills: list[Fill]) -> list[Fill]:
-        if not self._stored:
-            return fills
-        return [one._replace(name=self._stored.get(one.name, one.name)) for one in fills]
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        pieces = read_pieces(self, fills, settings._replace(tell=None))
+        return ((piece.name, piece.target, values) for piece, values in pieces)
 
 
 class DictSource:
@@ -186,21 +187,23 @@ class DictSource:
         """Do nothing: it is torch that maps them."""
 
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
-        done = 0
-        for part, values in self.pieces(fills, settings):
+        done, touched = 0, settings.touched or Touched()
+        for name, part, values in self.pieces(fills, settings):
+            touched.add([name], whole=False)
             with torch.no_grad():
                 part.copy_(values)
+            touched.add([name], whole=True)
             done += values.nbytes
             if settings.tell is not None:
                 settings.tell(done)
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         del settings
         for one in fills:
             values = self._entries[one.name]
-            yield one.tensor.detach(), values.view(one.tensor.shape)
+            yield one.name, one.tensor.detach(), values.view(one.tensor.shape)
 
 
 class PickleSource(DictSource):

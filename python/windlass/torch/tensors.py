@@ -8,6 +8,7 @@ import torch
 from torch.utils import dlpack
 
 from windlass.arrays import Adapter
+from windlass.memory import memory_for
 from windlass.torch.dtypes import torch_layout
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype)
     if start % dtype.itemsize:
         flat = torch.frombuffer(mapping, dtype=torch.uint8, count=end - start, offset=start)
-        return flat.clone().view(dtype).view(shape)
+        with memory_for(f"tensor `{name}`"):
+            return flat.clone().view(dtype).view(shape)
     count = (end - start) // dtype.itemsize
     return torch.frombuffer(mapping, dtype=dtype, count=count, offset=start).view(shape)
 
@@ -37,7 +39,24 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
 def empty(name: str, info: TensorInfo) -> torch.Tensor:
     """Return an uninitialised tensor of the dtype and shape in the file."""
     dtype, shape = torch_layout(name, info.dtype, info.shape)
-    return torch.empty(shape, dtype=dtype)
+    return new_tensor(f"tensor `{name}`", shape, dtype)
+
+
+def new_tensor(what: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return an uninitialised tensor in host memory.
+
+    Raises:
+        NotEnoughMemory: there is none for it; `what` it was for.
+    """
+    with memory_for(what):
+        return torch.empty(shape, dtype=dtype)
+
+
+def has_its_memory(tensor: torch.Tensor) -> bool:
+    """Whether a plain tensor's storage holds all of its elements: FSDP, for one, frees storages."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    end = tensor.storage_offset() + 1 + sum((length - 1) * stride for length, stride in steps)
+    return not tensor.numel() or end * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def destination(tensor: torch.Tensor) -> CapsuleType:

@@ -8,6 +8,7 @@ use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
 use crate::sys::file::{FileIdentity, disable_read_ahead, is_still, open_regular, read_at};
+use crate::sys::memory::{check_room, grow};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
 use std::ffi::OsStr;
@@ -19,6 +20,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Headers are read by this many threads at most: they are small, and wait for the disk.
 const HEADER_THREADS: usize = 8;
+
+/// Memory that a header and its table take, in lengths of its text, at most about.
+const TABLE_SHARE: usize = 8;
 
 /// How often a checkpoint is opened that is replaced each time meanwhile.
 const MOST_TRIES: usize = 10;
@@ -270,7 +274,11 @@ fn read_header(file: &File, path: &Path, file_len: u64, strictness: Strictness) 
     let mut start = vec![0; header::START_LEN.min(usize::try_from(file_len).unwrap_or(usize::MAX))];
     read_exact_at(file, path, 0, &mut start)?;
     let text_len = header::text_len(&start, file_len).map_err(format)?;
-    let mut text = vec![0; usize::try_from(text_len).expect("checked against a limit")];
+    let text_len = usize::try_from(text_len).expect("checked against a limit");
+    let no_memory = |error| Error::io(path, "making room for the header", error);
+    check_room(text_len.saturating_mul(TABLE_SHARE)).map_err(no_memory)?;
+    let mut text = Vec::new();
+    grow(&mut text, text_len).map_err(no_memory)?;
     read_exact_at(file, path, header::PREFIX_LEN, &mut text)?;
     Header::parse(&text, file_len, strictness).map_err(format)
 }

@@ -4,6 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::read::{Backend, Control, Io, ShardReader, backend, pool};
 use crate::sys::dest::Dest;
+use crate::sys::memory::grow;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes that are read and summed at a time.
@@ -72,10 +73,9 @@ impl Summer<'_> {
                 &mut open.insert((shard, reader)).1
             }
         };
-        self.buffer.resize(len, 0);
-        reader
-            .read(offset, &mut [Dest::from_slice(&mut self.buffer)])
-            .map_err(|error| self.checkpoint.read_error(shard, offset, error))?;
-        Ok(crc32c::crc32c(&self.buffer))
+        let read = grow(&mut self.buffer, len)
+            .and_then(|()| reader.read(offset, &mut [Dest::from_slice(&mut self.buffer[..len])]));
+        read.map_err(|error| self.checkpoint.read_error(shard, offset, error))?;
+        Ok(crc32c::crc32c(&self.buffer[..len]))
     }
 }

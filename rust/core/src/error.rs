@@ -20,6 +20,14 @@ pub enum FormatError {
     /// A git-lfs pointer in place of the weights.
     #[error("this is a git-lfs pointer, not the weights; run `git lfs pull` in its repository")]
     GitLfsPointer,
+    /// A file of another kind.
+    #[error("this is no safetensors file: it begins as {found} does; {advice}")]
+    OtherFormat {
+        /// What it seems to be.
+        found: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// Not even a header length.
     #[error("expected at least 8 bytes for the header length, found {found}")]
     TooShort {

@@ -4,6 +4,7 @@
 //! accepts, so that windlass is a drop-in; [`Strictness::Strict`] also refuses what the format's
 //! text forbids and that parser lets through.
 
+mod foreign;
 mod layout;
 mod raw;
 
@@ -136,7 +137,8 @@ pub fn text_len(start: &[u8], file_len: u64) -> Result<u64, FormatError> {
     let prefix = start.first_chunk().ok_or(FormatError::TooShort { found: file_len })?;
     let found = u64::from_le_bytes(*prefix);
     if found > MAX_TEXT_LEN {
-        return Err(FormatError::HeaderTooLarge { found, limit: MAX_TEXT_LEN });
+        let too_large = FormatError::HeaderTooLarge { found, limit: MAX_TEXT_LEN };
+        return Err(foreign::recognise(start).unwrap_or(too_large));
     }
     let expected = PREFIX_LEN + found;
     if expected > file_len {

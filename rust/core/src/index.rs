@@ -4,6 +4,7 @@ use crate::error::{Error, IndexError};
 use crate::header::{START_LEN, check_start};
 use crate::names::ByName;
 use crate::sys::file::{FileIdentity, open_regular};
+use crate::sys::memory::check_room;
 use foldhash::fast::RandomState;
 use indexmap::IndexSet;
 use indexmap::map::Entry;
@@ -13,8 +14,11 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
+
+/// Memory that an index and its table take, in lengths of its text, at most about.
+const TABLE_SHARE: usize = 5;
 
 /// A parsed index, in file order.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +80,7 @@ impl Index {
         // What does not even begin like JSON is not read to its end, whatever its size.
         if matches!(text.trim_ascii_start().first(), None | Some(b'{')) {
             let rest = usize::try_from(identity.len).unwrap_or(usize::MAX);
-            text.try_reserve_exact(rest).map_err(|error| read(io::Error::other(error)))?;
+            check_room(rest.saturating_mul(TABLE_SHARE)).map_err(read)?;
             file.read_to_end(&mut text).map_err(read)?;
         }
         let index =

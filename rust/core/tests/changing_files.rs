@@ -196,6 +196,51 @@ fn a_file_replaced_while_it_is_open_is_read_to_its_own_end() {
     }
 }
 
+/// Another backend, of which a read fails.
+struct FailsAt<'a> {
+    read: usize,
+    inner: &'a dyn Backend,
+}
+
+struct FailingReader {
+    reads_left: usize,
+    inner: Box<dyn ShardReader>,
+}
+
+impl Backend for FailsAt<'_> {
+    fn name(&self) -> &'static str {
+        "fails at"
+    }
+
+    fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
+        let inner = self.inner.open(shard)?;
+        Ok(Box::new(FailingReader { reads_left: self.read, inner }))
+    }
+}
+
+impl ShardReader for FailingReader {
+    fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {
+        let Some(left) = self.reads_left.checked_sub(1) else {
+            return Err(io::Error::other("cable pulled"));
+        };
+        self.reads_left = left;
+        self.inner.read(offset, dests)
+    }
+}
+
+/// A backend that cannot open anything.
+struct Unopenable;
+
+impl Backend for Unopenable {
+    fn name(&self) -> &'static str {
+        "unopenable"
+    }
+
+    fn open(&self, _: &Shard) -> Result<Box<dyn ShardReader>> {
+        Err(Error::Cancelled)
+    }
+}
+
 /// A backend of which the second read does something else.
 struct SecondRead<F>(F);
 
@@ -233,6 +278,25 @@ fn a_failing_disk_is_reported_with_file_and_tensor() {
     assert_eq!(error.to_string(), expected);
     assert!(control.bytes() > 0, "the first read counts");
     assert!(control.bytes() <= 256, "the second does not");
+}
+
+#[test]
+fn a_read_that_fails_says_which_destinations_it_has_touched() {
+    let touched = |backend: &dyn Backend| {
+        let control = Control::default();
+        let outcome = Opened::new().read_with(backend, &control);
+        let ledger = control.ledger().unwrap();
+        let touched = ledger.touched().into_iter().map(|one| (one.job, one.whole)).collect();
+        (outcome.is_ok(), touched)
+    };
+    let none: Vec<(usize, bool)> = Vec::new();
+    let fails_at = |read| FailsAt { read, inner: backend(Io::Buffered) };
+    assert_eq!(touched(&fails_at(0)), (false, vec![(0, false)]));
+    assert_eq!(touched(&fails_at(3)), (false, vec![(0, false)]));
+    assert_eq!(touched(&fails_at(4)), (false, vec![(0, false), (1, false)]));
+    assert_eq!(touched(&fails_at(5)), (false, vec![(0, true), (1, false)]));
+    assert_eq!(touched(&fails_at(100)), (true, vec![(0, true), (1, true), (2, true)]));
+    assert_eq!(touched(&Unopenable), (false, none));
 }
 
 #[test]

@@ -52,6 +52,32 @@ fn files_that_are_no_safetensors_are_refused_before_their_header_is_read() {
 }
 
 #[test]
+fn files_of_other_formats_are_told_by_their_first_bytes() {
+    let rows: [(&[u8], &str); 14] = [
+        (b"GGUF\x03\0\0\0\x23\x01\0\0\0\0\0\0", "GGUF"),
+        (b"PK\x03\x04\0\0\x08\x08\0\0\0\0", "zip"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "pickle"),
+        (b"\x80\x04\x95\x1d\0\0\0\0\0\0\0}", "pickle"),
+        (b"\x89HDF\r\n\x1a\n\0\0\0\0", "HDF5"),
+        (b"\x93NUMPY\x01\0v\0{'descr'", "numpy"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "gzip"),
+        (b"\x28\xb5\x2f\xfd\x04\x58\x19\0", "zstd"),
+        (b"<!DOCTYPE html>\n<html>", "web page"),
+        (b"\n<html lang=\"en\">", "web page"),
+        (b"{\"metadata\": {}, \"weight_map\"", "index"),
+        (b"{\n  \"hidden_size\": 768", "JSON"),
+        (b"Entry not found", "text"),
+        (b"Invalid credentials", "text"),
+    ];
+    for (bytes, word) in rows {
+        let FormatError::OtherFormat { found, .. } = refused(bytes) else {
+            panic!("{}", bytes.escape_ascii())
+        };
+        assert!(found.contains(word), "{}: {found}", bytes.escape_ascii());
+    }
+}
+
+#[test]
 fn a_header_length_decides_no_allocation_beyond_the_file() {
     use windlass_core::header::text_len;
     let honest = prefix(92, b"");

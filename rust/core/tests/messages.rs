@@ -22,6 +22,10 @@ fn errors_of_the_format_give_tensor_expected_and_found() {
     let rows = [
         (FormatError::Empty, "the file is empty (0 bytes)"),
         (FormatError::GitLfsPointer, "git-lfs pointer, not the weights; run `git lfs pull`"),
+        (
+            FormatError::OtherFormat { found: "GGUF", advice: "convert it" },
+            "this is no safetensors file: it begins as GGUF does; convert it",
+        ),
         (FormatError::TooShort { found: 3 }, "at least 8 bytes for the header length, found 3"),
         (
             FormatError::HeaderTooLarge { found: 100_000_001, limit: 100_000_000 },

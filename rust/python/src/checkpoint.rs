@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{IntoPyDict, PyDict, PyList, PyTuple};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use windlass_core::plan::PlanOptions;
 use windlass_core::{
-    Cache, Checkpoint, Cut, CutJob, Error, FormatError, Header, Index, Io, JobDest, Located,
-    ReadOptions, ReadStats, Strictness, Way, Ways, header,
+    Cache, Checkpoint, Control, Cut, CutJob, Error, FormatError, Header, Index, Io, JobDest,
+    Located, ReadOptions, ReadStats, Strictness, Way, Ways, header,
 };
 
 /// `(dtype, shape, position of the shard, start and end within its file)`.
@@ -151,7 +151,7 @@ impl PyCheckpoint {
 
     #[pyo3(signature = (
         names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", ways=None,
-        progress=None
+        progress=None, on_failure=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
@@ -166,6 +166,7 @@ impl PyCheckpoint {
         cache: &str,
         ways: Option<Py<PyWays>>,
         progress: Option<Py<PyAny>>,
+        on_failure: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let options = parse_options(threads, io, cache)?;
         let ways = ways.as_ref().map(|ways| &ways.get().0);
@@ -181,11 +182,23 @@ impl PyCheckpoint {
             .collect::<PyResult<Vec<_>>>()?;
         let jobs = self.0.jobs(&names, dests, starts);
         let jobs = jobs.map_err(|error| to_python(py, &error))?;
-        let read = |control: &_| match ways {
-            Some(ways) => self.0.read_by(ways, jobs, &options, control),
-            None => self.0.read_into(jobs, &options, control),
+        let ledger = Mutex::new(None);
+        let read = |control: &Control| {
+            let outcome = match ways {
+                Some(ways) => self.0.read_by(ways, jobs, &options, control),
+                None => self.0.read_into(jobs, &options, control),
+            };
+            *ledger.lock().unwrap_or_else(PoisonError::into_inner) = control.ledger();
+            outcome
         };
-        stats(py, &interruptible(py, progress.as_ref(), read)?)
+        let done = interruptible(py, progress.as_ref(), read);
+        let ledger = ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let (Err(_), Some(on_failure)) = (&done, on_failure) {
+            let touched = ledger.map_or_else(Vec::new, |ledger| ledger.touched());
+            let touched: Vec<_> = touched.into_iter().map(|one| (one.job, one.whole)).collect();
+            on_failure.call1((touched,))?;
+        }
+        stats(py, &done?)
     }
 
     #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+use windlass_core::read::pool::caught;
 use windlass_core::{Control, Error, Result};
 
 /// How often signals are looked at and progress is told. Ctrl-C is answered after this, and after
@@ -17,7 +18,7 @@ pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> PyResult<T> {
-    py.detach(work).map_err(|error| errors::to_python(py, &error))
+    py.detach(|| caught(work)).map_err(|error| errors::to_python(py, &error))
 }
 
 /// Long work: on a thread of its own, while this one answers Ctrl-C and calls
@@ -34,7 +35,7 @@ pub(crate) fn interruptible<T: Send>(
     let run = || {
         let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A send fails only if the receiver is gone, and it outlives the scope below.
-        let _ = done.send(work.map(|work| work(&control)));
+        let _ = done.send(work.map(|work| caught(|| work(&control))));
     };
     let (run, watched) = (&run, &control);
     let (result, interruption) = py.detach(move || {

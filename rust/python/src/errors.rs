@@ -20,7 +20,9 @@ mod python {
     pyo3::import_exception!(windlass.errors, InvalidIndex);
     pyo3::import_exception!(windlass.errors, InvalidName);
     pyo3::import_exception!(windlass.errors, NoSpaceLeft);
+    pyo3::import_exception!(windlass.errors, NoMemoryToSave);
     pyo3::import_exception!(windlass.errors, NotARegularFile);
+    pyo3::import_exception!(windlass.errors, NotEnoughMemory);
     pyo3::import_exception!(windlass.errors, ReadFailed);
     pyo3::import_exception!(windlass.errors, SaveFailed);
     pyo3::import_exception!(windlass.errors, SaveFolderNotFound);
@@ -68,7 +70,7 @@ fn class(error: &Error) -> PyErr {
         Error::NotFound { .. } => python::ShardNotFound::new_err(message),
         Error::PermissionDenied { .. } => python::ShardNotReadable::new_err(message),
         Error::NotAFile { .. } => python::NotARegularFile::new_err(message),
-        Error::Io { .. } => python::ReadFailed::new_err(message),
+        Error::Io { source, .. } => read_class(source, message),
         Error::Replaced { .. } | Error::Shrunk { .. } => python::FileChanged::new_err(message),
         Error::Format { source, .. } => format_class(source, message),
         Error::Index { source, .. } => index_class(source, message),
@@ -103,12 +105,20 @@ fn format_class(error: &FormatError, message: String) -> PyErr {
     }
 }
 
+fn read_class(source: &io::Error, message: String) -> PyErr {
+    match source.kind() {
+        io::ErrorKind::OutOfMemory => python::NotEnoughMemory::new_err(message),
+        _ => python::ReadFailed::new_err(message),
+    }
+}
+
 fn save_class(source: &io::Error, message: String) -> PyErr {
-    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{NotFound, OutOfMemory, PermissionDenied, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded => python::NoSpaceLeft::new_err(message),
         PermissionDenied => python::SaveNotPermitted::new_err(message),
         NotFound => python::SaveFolderNotFound::new_err(message),
+        OutOfMemory => python::NoMemoryToSave::new_err(message),
         _ => python::SaveFailed::new_err(message),
     }
 }

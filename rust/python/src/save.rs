@@ -7,7 +7,7 @@ use crate::errors::{new_file_error, to_python};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
@@ -110,7 +110,12 @@ impl PySave {
         interruptible(py, None, |control: &_| save.commit(&index, control))
     }
 
-    fn discard(&self, py: Python<'_>) {
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) {
         py.detach(|| drop(self.take()));
     }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import torch
 
@@ -48,9 +48,15 @@ class RenamedSource:
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Read tensors; yield `(part of the tensor, values in the file's dtype)`."""
-        return self._source.pieces(self._as_stored(fills), settings)
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Read tensors; yield `(name, part of the tensor, values in the file's dtype)`."""
+        named = {self._stored[one.name]: one.name for one in fills}
+        pieces = self._source.pieces(self._as_stored(fills), settings)
+        return ((named[stored], part, values) for stored, part, values in pieces)
+
+    def prefetch(self, names: Iterable[str], budget: int) -> None:
+        """Begin to read so many bytes of tensors in the background, before they are touched."""
+        self._source.prefetch([self._stored[name] for name in names], budget)
 
     def _as_stored(self, fills: list[Fill]) -> list[Fill]:
         return [one._replace(name=self._stored[one.name]) for one in fills]

@@ -52,7 +52,7 @@ class TiedValues(NamedTuple):
 
     def _differs(self, one: Dropped, settings: ReadSettings) -> bool:
         pieces = self.source.pieces([Fill(one.stored, one.tensor.detach())], settings)
-        return not all(_is_same(part, values) for part, values in pieces)
+        return not all(_is_same(part, values) for _, part, values in pieces)
 
 
 def drop_tied(

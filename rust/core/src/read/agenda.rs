@@ -2,21 +2,29 @@
 //! far apart are planned one by one, as threads come to them. Pure.
 
 use super::job::{Job, JobDest};
+use super::ledger::Ledger;
 use super::route::Portion;
 use super::rows::FarRows;
 use super::task::{Task, stretches, tasks};
 use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{PlanOptions, ReadPlan, Want, plan_reads};
+use crate::sys::memory::check_room;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 /// Parts that rows far apart are dealt out in, for each thread: who is done early takes another.
 const PARTS_PER_THREAD: usize = 4;
 
+/// Memory that a plan takes for each job, about.
+const PLAN_BYTES: usize = 512;
+
 pub(super) struct Agenda<'a> {
     near: ReadPlan,
-    dests: Vec<JobDest<'a>>,
+    /// What `near` fills, with the position of its job.
+    dests: Vec<(usize, JobDest<'a>)>,
+    ledger: Arc<Ledger>,
     far: Vec<Far<'a>>,
     portions: BTreeMap<usize, Portion>,
     options: PlanOptions,
@@ -24,6 +32,7 @@ pub(super) struct Agenda<'a> {
 
 /// Rows that are far apart, the first of which begins at `offset` of the file.
 struct Far<'a> {
+    job: usize,
     shard: usize,
     offset: u64,
     rows: FarRows<'a>,
@@ -31,15 +40,19 @@ struct Far<'a> {
 
 impl Checkpoint {
     /// # Errors
-    /// [`Error::RangeOutside`](crate::Error::RangeOutside) when a job wants more than its tensor has.
+    /// [`Error::RangeOutside`] when a job wants more than its tensor has; [`Error::Io`] where there
+    /// is no memory for a plan.
     pub(super) fn agenda<'a>(
         &self,
         jobs: Vec<Job<'a>>,
         options: PlanOptions,
     ) -> Result<Agenda<'a>> {
+        check_room(jobs.len().saturating_mul(PLAN_BYTES))
+            .map_err(|error| Error::io(self.path(), "planning a read", error))?;
+        let ledger = Arc::new(Ledger::of(&jobs));
         let mut portions: BTreeMap<usize, Portion> = BTreeMap::new();
         let (mut wants, mut dests, mut far) = (Vec::new(), Vec::new(), Vec::new());
-        for job in jobs {
+        for (position, job) in jobs.into_iter().enumerate() {
             let want = self.want(&job)?;
             if want.range.is_empty() {
                 continue;
@@ -48,11 +61,12 @@ impl Checkpoint {
             match job.dest.into_far(options.max_gap) {
                 Ok(rows) => {
                     portion.add_rows(&want.range, rows.row_count(), rows.row_bytes());
-                    far.push(Far { shard: want.shard, offset: want.range.start, rows });
+                    let (shard, offset) = (want.shard, want.range.start);
+                    far.push(Far { job: position, shard, offset, rows });
                 }
                 Err(dest) => {
                     wants.push(want);
-                    dests.push(dest);
+                    dests.push((position, dest));
                 }
             }
         }
@@ -61,7 +75,7 @@ impl Checkpoint {
             let portion = portions.get_mut(&reads[0].shard).expect("of one of the jobs");
             portion.add_reads(reads, options.max_gap);
         }
-        Ok(Agenda { near, dests, far, portions, options })
+        Ok(Agenda { near, dests, ledger, far, portions, options })
     }
 }
 
@@ -69,6 +83,11 @@ impl<'a> Agenda<'a> {
     /// What it wants of each shard, by shard.
     pub(super) fn portions(&self) -> impl Iterator<Item = &Portion> {
         self.portions.values()
+    }
+
+    /// What becomes of the destinations.
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// Reads that can be carried out at the same time.
@@ -116,7 +135,7 @@ impl<'a> Far<'a> {
         let range = start..start + dest.len() as u64;
         let element_bytes = dest.element_bytes().map(|bytes| bytes as u64);
         let want = Want { shard: self.shard, range, element_bytes };
-        Some(tasks(plan_reads(&[want], options), vec![dest]))
+        Some(tasks(plan_reads(&[want], options), vec![(self.job, dest)]))
     }
 }
 

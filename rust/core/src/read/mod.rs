@@ -10,6 +10,7 @@ pub mod choose;
 mod cuts;
 mod direct;
 mod job;
+mod ledger;
 mod look;
 mod mapped;
 pub mod pool;
@@ -24,6 +25,7 @@ mod worker;
 pub use choose::Reason;
 pub use cuts::{Cut, CutJob};
 pub use job::{ElementsDest, Job, JobDest};
+pub use ledger::{Ledger, Touched};
 pub use look::Ways;
 pub use pool::Control;
 pub use prefetch::{Ahead, Prefetch};
@@ -39,6 +41,7 @@ use agenda::Agenda;
 use route::{Portion, Route};
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use task::{STRETCH_BYTES, Task};
 use worker::Worker;
@@ -230,8 +233,10 @@ impl Checkpoint {
         control: &Control,
     ) -> Result<ReadStats> {
         let threads = options.reader_threads().min(agenda.read_count()).max(1);
+        let ledger = agenda.ledger();
+        control.keep(Arc::clone(&ledger));
         let (groups, reads) = (agenda.into_groups(threads, STRETCH_BYTES), AtomicUsize::new(0));
-        let start = || Worker::new(self, routes);
+        let start = || Worker::new(self, routes, Some(&ledger));
         let work = |worker: &mut Worker<'_>, task: Task<'_>, control: &Control| {
             reads.fetch_add(1, Ordering::Relaxed);
             worker.run(task, control)

@@ -1,11 +1,12 @@
 //! Scoped threads over a queue of groups of tasks: the first error wins, a cancelled queue empties
 //! at once.
 
+use super::ledger::Ledger;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope};
 
 /// The caller's hold on running work: stop it, or see how far it is.
@@ -13,6 +14,7 @@ use std::thread::{Builder, JoinHandle, Scope};
 pub struct Control {
     cancelled: AtomicBool,
     bytes: AtomicU64,
+    ledger: Mutex<Option<Arc<Ledger>>>,
 }
 
 impl Control {
@@ -36,6 +38,16 @@ impl Control {
     pub(crate) fn add_bytes(&self, count: u64) {
         self.bytes.fetch_add(count, Ordering::Relaxed);
     }
+
+    /// What a read has done to its destinations; `None` before there is a plan for one.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn keep(&self, ledger: Arc<Ledger>) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
+    }
 }
 
 /// Runs `work` for every task, on `threads` threads, each with its own `start()` state. The tasks of
@@ -57,9 +69,12 @@ pub fn run<Task, Group: IntoIterator<Item = Task> + Send, State>(
     let groups = Mutex::new(groups.into_iter());
     let queue = Queue { groups, failed: AtomicBool::new(false), failure: Mutex::new(None) };
     let drain = || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| queue.drain(control, &start, &work)));
-        if let Err(payload) = outcome {
-            queue.fail(Error::Panicked { message: panic_message(payload.as_ref()) });
+        let drained = caught(|| {
+            queue.drain(control, &start, &work);
+            Ok(())
+        });
+        if let Err(panicked) = drained {
+            queue.fail(panicked);
         }
     };
     if threads <= 1 {
@@ -73,6 +88,16 @@ pub fn run<Task, Group: IntoIterator<Item = Task> + Send, State>(
         });
     }
     queue.into_result()
+}
+
+/// Does work on whatever thread this is; a panic becomes an error, so that whoever waits for the
+/// outcome gets one.
+///
+/// # Errors
+/// Those of `work`, and [`Error::Panicked`].
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(Error::Panicked { message: panic_message(payload.as_ref()) }))
 }
 
 /// Groups of one task each.
@@ -205,6 +230,14 @@ mod tests {
         let work = |(): &mut (), (), _: &Control| panic!("must not run");
         let result = run(2, vec![[()], [()]], &control, || (), work);
         assert!(matches!(result, Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn work_that_panics_has_an_outcome_all_the_same() {
+        let outcome = caught(|| -> Result<()> { panic!("half way") });
+        assert!(matches!(outcome, Err(Error::Panicked { message }) if message == "half way"));
+        assert!(matches!(caught(|| Ok(7)), Ok(7)));
+        assert!(matches!(caught(|| Err::<(), _>(Error::Cancelled)), Err(Error::Cancelled)));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! to the next block while the last one is not done yet.
 
 use super::job::JobDest;
-use super::pool::{Control, panic_message, start_free_thread};
+use super::pool::{Control, caught, start_free_thread};
 use super::route::{Route, Way};
-use super::task::{STRETCH_BYTES, Task, stretches};
+use super::task::{STRETCH_BYTES, Share, Task, stretches};
 use super::worker::Worker;
 use super::{Io, ReadOptions, ReadStats, common_backend, direct, routes_by};
 use crate::checkpoint::Checkpoint;
@@ -13,7 +13,6 @@ use crate::plan::{PlanOptions, Read, Target, Want, plan_reads};
 use crate::sys::block::{Filling, Part};
 use crate::sys::mmap::Mapping;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -236,7 +235,7 @@ impl Shared {
 
     /// Reads stretches until the queue is closed.
     fn work(&self) {
-        let mut worker = Worker::new(&self.checkpoint, &self.routes);
+        let mut worker = Worker::new(&self.checkpoint, &self.routes, None);
         while let Some(stretch) = self.wait_for_stretch() {
             self.read(&mut worker, stretch);
         }
@@ -244,7 +243,7 @@ impl Shared {
 
     /// Reads all stretches that are there.
     fn drain(&self) {
-        let mut worker = Worker::new(&self.checkpoint, &self.routes);
+        let mut worker = Worker::new(&self.checkpoint, &self.routes, None);
         loop {
             let Some(stretch) = self.lock().stretches.pop_front() else { return };
             self.read(&mut worker, stretch);
@@ -270,10 +269,7 @@ impl Shared {
             }
             Ok(())
         };
-        let outcome = catch_unwind(AssertUnwindSafe(read_all)).unwrap_or_else(|payload| {
-            Err(Error::Panicked { message: panic_message(payload.as_ref()) })
-        });
-        self.lock().finish(block, outcome);
+        self.lock().finish(block, caught(read_all));
         self.done.notify_all();
     }
 }
@@ -305,8 +301,8 @@ impl Block {
 impl OwnedRead {
     fn task(&mut self) -> Task<'_> {
         let pieces = self.pieces.iter_mut().map(|(len, part)| {
-            let dest = part.as_mut().map(|part| JobDest::from(part.dest()));
-            (*len, dest)
+            // Nobody asks which part of a block was filled: memory of a failed one is let go.
+            Share { len: *len, dest: part.as_mut().map(|part| (0, JobDest::from(part.dest()))) }
         });
         Task { shard: self.shard, offset: self.offset, pieces: pieces.collect() }
     }

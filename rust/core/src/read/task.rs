@@ -12,11 +12,17 @@ use crate::plan::{Piece, Read, ReadPlan, Target};
 /// of 16, 1.2 s of 32, 1.8 s of 64.
 pub(super) const STRETCH_BYTES: u64 = 32 << 20;
 
-/// A read together with the memory it fills; `None` stands for a gap.
+/// A read together with the memory it fills.
 pub(super) struct Task<'a> {
     pub(super) shard: usize,
     pub(super) offset: u64,
-    pub(super) pieces: Vec<(usize, Option<JobDest<'a>>)>,
+    pub(super) pieces: Vec<Share<'a>>,
+}
+
+/// Bytes of a read, and the job and the memory that they are for; none of a gap.
+pub(super) struct Share<'a> {
+    pub(super) len: usize,
+    pub(super) dest: Option<(usize, JobDest<'a>)>,
 }
 
 impl Task<'_> {
@@ -25,31 +31,35 @@ impl Task<'_> {
         (self.shard, self.offset)
     }
 
-    /// Bytes that somebody wants.
-    pub(super) fn delivered(&self) -> u64 {
-        self.pieces.iter().filter_map(|(_, dest)| dest.as_ref()).map(JobDest::delivered).sum()
+    /// Jobs that want something of it, and how many bytes.
+    pub(super) fn wanted(&self) -> Vec<(usize, u64)> {
+        let dests = self.pieces.iter().filter_map(|share| share.dest.as_ref());
+        dests.map(|(job, dest)| (*job, dest.delivered())).collect()
     }
 
     /// Bytes that are not read into place.
     pub(super) fn scratch_len(&self) -> usize {
-        let is_in_place = |dest: &Option<_>| matches!(dest, Some(JobDest::Bytes(_)));
-        let others = self.pieces.iter().filter(|(_, dest)| !is_in_place(dest));
-        others.map(|(len, _)| *len).sum()
+        let is_in_place = |share: &Share<'_>| matches!(share.dest, Some((_, JobDest::Bytes(_))));
+        self.pieces.iter().filter(|share| !is_in_place(share)).map(|share| share.len).sum()
     }
 }
 
-/// Deals the destinations out to the reads of the plan.
-pub(super) fn tasks(plan: ReadPlan, mut dests: Vec<JobDest<'_>>) -> Vec<Task<'_>> {
+/// Deals the destinations, each with its job, out to the reads of the plan.
+pub(super) fn tasks(plan: ReadPlan, mut dests: Vec<(usize, JobDest<'_>)>) -> Vec<Task<'_>> {
     plan.reads.into_iter().map(|read| task(read, &mut dests)).collect()
 }
 
-fn task<'a>(read: Read, dests: &mut [JobDest<'a>]) -> Task<'a> {
+fn task<'a>(read: Read, dests: &mut [(usize, JobDest<'a>)]) -> Task<'a> {
     let deal = |piece: Piece| {
         let len = usize::try_from(piece.len).expect("no piece is longer than a chunk");
-        match piece.target {
-            Target::Gap => (len, None),
-            Target::Want(position) => (len, Some(dests[position].split_off_front(len))),
-        }
+        let dest = match piece.target {
+            Target::Gap => None,
+            Target::Want(position) => {
+                let (job, dest) = &mut dests[position];
+                Some((*job, dest.split_off_front(len)))
+            }
+        };
+        Share { len, dest }
     };
     Task {
         shard: read.shard,

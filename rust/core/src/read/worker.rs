@@ -2,26 +2,34 @@
 
 use super::ShardReader;
 use super::job::JobDest;
+use super::ledger::Ledger;
 use super::pool::Control;
 use super::route::Route;
-use super::task::Task;
+use super::task::{Share, Task};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::sys::dest::Dest;
 use crate::sys::file::is_still;
+use crate::sys::memory::grow;
 use crate::sys::source::Source;
 
 /// The shard that a thread has open, and memory for what is not read into place.
 pub(super) struct Worker<'a> {
     checkpoint: &'a Checkpoint,
     routes: &'a [Route<'a>],
+    /// Where somebody wants to know what has been filled.
+    ledger: Option<&'a Ledger>,
     open: Option<(&'a Route<'a>, Box<dyn ShardReader>)>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>]) -> Self {
-        Self { checkpoint, routes, open: None, scratch: Vec::new() }
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        routes: &'a [Route<'a>],
+        ledger: Option<&'a Ledger>,
+    ) -> Self {
+        Self { checkpoint, routes, ledger, open: None, scratch: Vec::new() }
     }
 
     /// Lets go of a shard that is not the file any more whose header was read; the next task will
@@ -39,14 +47,22 @@ impl<'a> Worker<'a> {
             Some(open) if open.0.shard() == task.shard => open,
             open => open.insert(open_shard(self.checkpoint, self.routes, task.shard)?),
         };
-        let (offset, delivered) = (task.offset, task.delivered());
-        self.scratch.resize(task.scratch_len().max(self.scratch.len()), 0);
+        let (offset, wanted) = (task.offset, task.wanted());
+        grow(&mut self.scratch, task.scratch_len())
+            .map_err(|error| self.checkpoint.read_error(task.shard, offset, error))?;
+        if let Some(ledger) = self.ledger {
+            ledger.begin(&wanted);
+        }
         let (mut dests, held) = destinations(task.pieces, &mut self.scratch);
         let len = dests.iter().map(|dest| dest.len() as u64).sum::<u64>();
         let outcome = reader.read(offset, &mut dests);
         route.after(reader.as_ref(), offset..offset + len);
         outcome.map_err(|error| self.checkpoint.read_error(task.shard, offset, error))?;
         pass_on(held, &self.scratch);
+        if let Some(ledger) = self.ledger {
+            ledger.fill(&wanted);
+        }
+        let delivered = wanted.iter().map(|(_, bytes)| bytes).sum();
         route.add_delivered(delivered);
         control.add_bytes(delivered);
         Ok(())
@@ -68,17 +84,17 @@ type Held<'a> = (usize, Option<JobDest<'a>>);
 
 /// Where pieces are read to: into place, or one after another into `scratch`.
 fn destinations<'a, 's>(
-    pieces: Vec<(usize, Option<JobDest<'a>>)>,
+    pieces: Vec<Share<'a>>,
     scratch: &'s mut [u8],
 ) -> (Vec<Dest<'s>>, Vec<Held<'a>>)
 where
     'a: 's,
 {
     let (mut scratch, mut held) = (Dest::from_slice(scratch), Vec::new());
-    let place = |(len, dest)| match dest {
-        Some(JobDest::Bytes(dest)) => dest,
+    let place = |Share { len, dest }| match dest {
+        Some((_, JobDest::Bytes(dest))) => dest,
         other => {
-            held.push((len, other));
+            held.push((len, other.map(|(_, dest)| dest)));
             scratch.split_off_front(len)
         }
     };

@@ -35,8 +35,7 @@ impl FileTarget {
         for leftover in leftovers {
             remove_abandoned(disk, &leftover)?;
         }
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-        check_space(folder.unwrap_or(Path::new(".")), new.len())?;
+        check_space(folder_of(&target), new.len())?;
         let temporary = target.with_file_name(marked(&name, options.token));
         let file = create_held(disk, &temporary, mode_of(&target))?;
         let staged = Staged::of(disk, temporary.clone(), file, new)?;
@@ -47,13 +46,11 @@ impl FileTarget {
     pub(super) fn commit(&self, options: &SaveOptions) -> Result<()> {
         let failed = |action| move |error| Error::save(&self.target, None, action, error);
         options.disk.rename(&self.temporary, &self.target).map_err(failed("renaming to"))?;
-        match self.target.parent() {
-            Some(folder) if options.durable => {
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-                options.disk.sync_folder(folder).map_err(failed("syncing the folder of"))
-            }
-            _ => Ok(()),
+        if !options.durable {
+            return Ok(());
         }
+        let synced = options.disk.sync_folder(folder_of(&self.target));
+        synced.map_err(failed("syncing the folder of"))
     }
 
     /// Removes what was staged.
@@ -71,11 +68,17 @@ fn create_held(disk: &dyn Disk, temporary: &Path, mode: Option<u32>) -> Result<F
     let failed = |error| Error::save(temporary, None, "creating", error);
     loop {
         let file = disk.create_file(temporary, mode).map_err(failed)?;
-        let _ = file.lock();
+        while file.lock().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
         if is_at(&file, temporary) {
             return Ok(file);
         }
     }
+}
+
+/// The folder of a file, which may be given by its name alone.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    let named = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 /// The file that a path means, through links.

@@ -13,13 +13,13 @@ use super::{IndexTexts, SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::read::Control;
-use crate::sys::file::kind_of;
+use crate::sys::file::{kind_of, most_open_files};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Most staged files that are kept open.
+/// Most staged files that are kept open, where the process may have four times as many.
 const MOST_OPEN: usize = 128;
 
 /// Where a checkpoint is being put together.
@@ -77,10 +77,11 @@ impl FolderTarget {
 
     fn stage_files(&self, disk: &dyn Disk, files: Vec<NewFile>) -> Result<Vec<Staged>> {
         let any_old = self.old_files().find_map(|name| mode_of(&self.folder.join(name)));
+        let most_open = most_open_files().map_or(MOST_OPEN, |most| MOST_OPEN.min(most / 4));
         let stage = |(position, file): (usize, NewFile)| {
             let mode = mode_of(&self.folder.join(&file.name)).or(any_old);
             let mut staged = Staged::create(disk, self.work.join(&file.name), file, mode)?;
-            if position >= MOST_OPEN {
+            if position >= most_open {
                 staged.close();
             }
             Ok(staged)

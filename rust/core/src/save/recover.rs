@@ -3,6 +3,7 @@
 use super::commit::{Commit, Ending, remove_work_folder};
 use super::disk::Disk;
 use super::family::unmarked;
+use super::file::folder_of;
 use super::journal::{Journal, Progress, points_into};
 use super::lock::{FolderLock, is_at};
 use crate::error::{Error, Result};
@@ -151,9 +152,7 @@ pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
 
 /// Temporary files of one target that were left behind.
 pub(super) fn abandoned(target: &Path, name: &str) -> Vec<PathBuf> {
-    let Some(Ok(entries)) = target.parent().map(fs::read_dir) else {
-        return Vec::new();
-    };
+    let Ok(entries) = fs::read_dir(folder_of(target)) else { return Vec::new() };
     let is_ours = |path: &PathBuf| {
         let file_name = path.file_name().and_then(|name| name.to_str());
         file_name.and_then(unmarked).is_some_and(|before| before == name)

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::read::Control;
 use crate::read::pool;
 use crate::sys::file::MAX_BUFFERS;
+use crate::sys::memory::grow;
 
 /// Bytes of one write.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -120,7 +121,7 @@ impl Writing<'_> {
 
     fn write(&self, task: &Task<'_>, scratch: &mut Vec<u8>, control: &Control) -> Result<()> {
         let staged = &self.files[task.file];
-        scratch.resize(task.gathered_len.max(scratch.len()), 0);
+        grow(scratch, task.gathered_len).map_err(|error| self.failed(task, "gathering", error))?;
         let sources = bytes_of(&task.parts, scratch);
         let file = staged.file().map_err(|error| self.failed(task, "opening", error))?;
         write_all(self.disk, &file, task.offset, sources.clone())

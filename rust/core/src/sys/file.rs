@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -79,6 +80,18 @@ pub fn reopen(path: &Path, expected: &FileIdentity) -> Result<File> {
         Err(error) => return Err(error),
     };
     Err(Error::Replaced { path: path.to_owned(), expected: expected.to_string(), found })
+}
+
+/// How many files this process may have open; `None` where the system does not say.
+pub(crate) fn most_open_files() -> Option<usize> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: `limit` has room for what is written to it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it filled `limit`.
+    let limit = unsafe { limit.assume_init() };
+    Some(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
 /// Tells the kernel that reads of this descriptor are planned: it should fetch what is asked for,

@@ -2,6 +2,7 @@
 //! groups that this process is in.
 
 use std::fs::read_to_string;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Bytes that this process may still use before the machine swaps or a limit is hit, page cache
@@ -12,6 +13,33 @@ pub fn available_memory() -> Option<u64> {
     let groups = group_folders(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
     let rooms = groups.into_iter().filter_map(|(folder, version)| room_of(&folder, version));
     rooms.chain(available_of(&read("/proc/meminfo"))).min()
+}
+
+/// Makes scratch memory at least this long. An allocation that fails elsewhere ends the process,
+/// so this is the way for sizes that come from files.
+///
+/// # Errors
+/// [`io::ErrorKind::OutOfMemory`].
+pub(crate) fn grow(scratch: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    if len > scratch.len() {
+        scratch.try_reserve_exact(len - scratch.len()).map_err(|_| no_memory())?;
+        scratch.resize(len, 0);
+    }
+    Ok(())
+}
+
+/// Makes sure that about as much memory can be had, for what is then allocated in small parts.
+/// Nothing of it is touched.
+///
+/// # Errors
+/// [`io::ErrorKind::OutOfMemory`].
+pub(crate) fn check_room(bytes: usize) -> io::Result<()> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| no_memory())
+}
+
+/// As the system says it.
+fn no_memory() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOMEM)
 }
 
 fn available_of(meminfo: &str) -> Option<u64> {

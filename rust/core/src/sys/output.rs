@@ -41,14 +41,19 @@ pub fn allocate(file: &File, len: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if len > 0 {
         let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
-        // SAFETY: no memory is involved; the descriptor is open as long as `file` lives.
-        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
         let unsupported = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL];
-        if !error.raw_os_error().is_some_and(|code| unsupported.contains(&code)) {
-            return Err(error);
+        loop {
+            // SAFETY: no memory is involved; the descriptor is open as long as `file` lives.
+            if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error().is_some_and(|code| unsupported.contains(&code)) {
+                break;
+            }
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
         }
     }
     file.set_len(len)

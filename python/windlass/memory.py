@@ -1,0 +1,41 @@
+"""Memory that the system refuses, as one error that says for what it was wanted."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from windlass.errors import NotEnoughMemory, WindlassError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What is in a `RuntimeError` for want of memory: the name of torch's allocator of the host, and
+#: Python's words where there is no memory for a thread, or where the user has too many of them.
+_WORDS = ("DefaultCPUAllocator", "can't start new thread")
+
+
+@contextmanager
+def memory_for(what: str, kind: type[NotEnoughMemory] = NotEnoughMemory) -> Iterator[None]:
+    """Raise one error for memory that cannot be had, whoever has asked for it.
+
+    Args:
+        what: the tensor, file or buffer, for the message.
+        kind: the error.
+
+    Raises:
+        NotEnoughMemory: Python, numpy or torch did not get the memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, WindlassError) or not _is_about_memory(error):
+            raise
+        told = kind(f"{what}: not enough memory: {str(error).splitlines()[0] or 'none left'}")
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
+
+
+def _is_about_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS)

@@ -1,0 +1,61 @@
+//! [`Ledger`]: how much of each destination is filled, for a read that ends before its end.
+
+use super::job::Job;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What a read has done to each of its destinations so far.
+#[derive(Debug)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    begun: AtomicBool,
+    /// Bytes of the file that are still to come.
+    left: AtomicU64,
+}
+
+/// A destination whose memory may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Position of its job.
+    pub job: usize,
+    /// It has all that it was to get.
+    pub whole: bool,
+}
+
+impl Ledger {
+    pub(super) fn of(jobs: &[Job<'_>]) -> Self {
+        let entry = |job: &Job<'_>| Entry {
+            begun: AtomicBool::new(false),
+            left: AtomicU64::new(job.dest.delivered()),
+        };
+        Self { entries: jobs.iter().map(entry).collect() }
+    }
+
+    /// Takes note of destinations that are about to change.
+    pub(super) fn begin(&self, wanted: &[(usize, u64)]) {
+        for (job, _) in wanted {
+            self.entries[*job].begun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of bytes of the file that have arrived: how many, for which job.
+    pub(super) fn fill(&self, arrived: &[(usize, u64)]) {
+        for (job, len) in arrived {
+            self.entries[*job].left.fetch_sub(*len, Ordering::Relaxed);
+        }
+    }
+
+    /// Every destination that has been written to, or may have been, in the order of the jobs.
+    #[must_use]
+    pub fn touched(&self) -> Vec<Touched> {
+        let begun = |(_, entry): &(usize, &Entry)| entry.begun.load(Ordering::Relaxed);
+        let touched = |(job, entry): (usize, &Entry)| Touched {
+            job,
+            whole: entry.left.load(Ordering::Relaxed) == 0,
+        };
+        self.entries.iter().enumerate().filter(begun).map(touched).collect()
+    }
+}

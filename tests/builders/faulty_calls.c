@@ -1,0 +1,64 @@
+// System calls that fail on demand, to be loaded before the C library's own (LD_PRELOAD).
+//
+// FAULTY_FILE: calls fail on files whose path contains this; without it, none does.
+// FAULTY_EVERY: every so manieth call fails. FAULTY_ERRNO: with this error.
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static atomic_long calls;
+
+static int fails_now(void) {
+    const char *every = getenv("FAULTY_EVERY"), *code = getenv("FAULTY_ERRNO");
+    if (!every || !code || (atomic_fetch_add(&calls, 1) + 1) % atol(every) != 0) return 0;
+    errno = atoi(code);
+    return 1;
+}
+
+static int fails(int file) {
+    const char *wanted = getenv("FAULTY_FILE");
+    if (!wanted || !*wanted) return 0;
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, wanted) && fails_now();
+}
+
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+#define VECTORED(name)                                                              \
+    ssize_t name(int file, const struct iovec *buffers, int count, off_t offset) { \
+        return fails(file) ? -1 : NEXT(name)(file, buffers, count, offset);        \
+    }
+VECTORED(preadv)
+VECTORED(pwritev)
+
+ssize_t pread64(int file, void *buffer, size_t length, off64_t offset) {
+    return fails(file) ? -1 : NEXT(pread64)(file, buffer, length, offset);
+}
+
+int fallocate(int file, int mode, off_t offset, off_t length) {
+    return fails(file) ? -1 : NEXT(fallocate)(file, mode, offset, length);
+}
+
+int fsync(int file) { return fails(file) ? -1 : NEXT(fsync)(file); }
+
+// Pages of a map that the disk does not give: the kernel says EFAULT, whatever the disk says.
+int madvise(void *start, size_t length, int advice) {
+    const char *wanted = getenv("FAULTY_MAPS");
+    if (advice == 22 /* MADV_POPULATE_READ */ && wanted && fails_now()) {
+        errno = EFAULT;
+        return -1;
+    }
+    return NEXT(madvise)(start, length, advice);
+}
