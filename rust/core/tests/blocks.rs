@@ -87,7 +87,9 @@ proptest! {
         let checkpoint = Arc::clone(&fixture.checkpoint);
         let reader = BlockReader::start(checkpoint, &blocks.concat(), most_bytes, &options);
         let (first, rest) = blocks.split_at(blocks.len() / 2);
-        first.iter().for_each(|block| fixture.begin(&reader, block, apart));
+        for block in first {
+            fixture.begin(&reader, block, apart);
+        }
         for (position, block) in blocks.iter().enumerate() {
             if let Some(next) = rest.get(position) {
                 fixture.begin(&reader, next, apart);

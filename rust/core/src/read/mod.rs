@@ -120,7 +120,8 @@ pub trait Backend: Sync {
     /// Opens a shard for one worker.
     ///
     /// # Errors
-    /// Whatever opening meets, and [`Error::Replaced`] when it is not the file whose header was read.
+    /// Whatever opening meets, and [`Error::Replaced`](crate::Error::Replaced) when it is not the file
+    /// whose header was read.
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>>;
 }
 
