@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -434,3 +436,50 @@ def test_fields_given_as_a_dictionary_are_not_changed() -> None:
 def test_default_dictionaries_are_not_shared() -> None:
     PretrainedConfig().pruned_heads[0] = [1]
     assert PretrainedConfig().pruned_heads == {}
+
+
+class _Sender:
+    """Stands for `windlass.hub.PushToHubMixin`: notes what it is asked to do."""
+
+    calls: ClassVar[list[Any]] = []
+
+    def _create_repo(self, repo_id: str, **options: Any) -> str:
+        self.calls.append(("create", repo_id, options))
+        return f"me/{repo_id}"
+
+    def _get_files_timestamps(self, folder: str) -> dict[str, float]:
+        return dict.fromkeys(os.listdir(folder), 0.0)
+
+    def _upload_modified_files(
+        self, folder: str, repo_id: str, before: dict[str, float], **options: Any
+    ) -> None:
+        new = sorted(set(os.listdir(folder)) - set(before))
+        self.calls.append((type(self).__name__, repo_id, new, options))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        self.save_pretrained(options["folder"], max_shard_size="5GB")  # type: ignore[attr-defined]
+        return f"sent to {repo_id}"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what is asked of the hub's mixin."""
+    monkeypatch.setattr(_Sender, "calls", [])
+    hub = SimpleNamespace(PushToHubMixin=_Sender)
+    monkeypatch.setitem(sys.modules, "windlass.hub", hub)  # type: ignore[arg-type]
+    return _Sender.calls
+
+
+def test_saved_config_is_sent_where_it_is_asked_for(sent: list[Any], tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    CLASSES["mapped"]().save_pretrained(folder, push_to_hub=True, token="t", private=True)
+    assert sent == [
+        ("create", "mine", {"token": "t", "private": True}),
+        ("Mapped", "me/mine", ["config.json"], {"commit_message": None, "token": "t"}),
+    ]
+
+
+def test_config_is_pushed_by_way_of_a_folder(sent: list[Any], tmp_path: Path) -> None:
+    assert CLASSES["mapped"](n_embd=3).push_to_hub("mine", folder=tmp_path) == "sent to mine"
+    assert CLASSES["mapped"].from_pretrained(tmp_path).n_embd == 3
+    assert sent == []

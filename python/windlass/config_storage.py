@@ -192,6 +192,21 @@ class StoredConfig:
         self._write(folder)
         return None
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # noqa: ANN401
+        """Send `config.json` to a repository of the hub, which is made if it does not exist.
+
+        Args:
+            repo_id: the repository.
+            options: as for `windlass.hub.PushToHubMixin.push_to_hub`.
+
+        Returns:
+            huggingface_hub's `CommitInfo`.
+
+        Raises:
+            HubError: the hub does not take it.
+        """
+        return self._sender().push_to_hub(repo_id, **options)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, with dtypes by name and nested configurations as dictionaries."""
         fields = copy.deepcopy(self.__dict__)
@@ -302,15 +317,22 @@ class StoredConfig:
 
     def _send(self, folder: str, repo_id: str, options: dict[str, Any]) -> None:
         message = options.pop("commit_message", None)
-        hub = importlib.import_module("windlass.hub")
-        sender = hub.PushToHubMixin
-        repository = sender._create_repo(self, repo_id, **options)
-        before = sender._get_files_timestamps(self, folder)
+        sender = self._sender()
+        repository = sender._create_repo(repo_id, **options)
+        before = sender._get_files_timestamps(folder)
         self._write(folder)
-        token = options.get("token")
         sender._upload_modified_files(
-            self, folder, repository, before, commit_message=message, token=token
+            folder, repository, before, commit_message=message, token=options.get("token")
         )
+
+    def _sender(self) -> Any:  # noqa: ANN401  (windlass.hub is imported where it is needed)
+        """Return what saves this to a folder and sends it, under the name of this class."""
+        mixin = importlib.import_module("windlass.hub").PushToHubMixin
+
+        def save_pretrained(_: object, folder: PathLike, **__: object) -> None:
+            self.save_pretrained(folder)
+
+        return type(type(self).__name__, (mixin,), {"save_pretrained": save_pretrained})()
 
     def _add_quantization(self, fields: dict[str, Any]) -> None:
         if not hasattr(self, "quantization_config"):
