@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["fill", "read", "columns", "plan", "import", "call", "save", "snapshot", "split"]
+Task = Literal[
+    "fill", "read", "columns", "plan", "import", "call", "save", "snapshot", "split", "pretrained"
+]
 
 COLD, WARM = "cold", "warm"  # The page cache holds none, or all, of the files that are read.
 SYNCED = "synced"  # No file waits to be written when the clock starts.
@@ -17,7 +19,10 @@ STATES = (COLD, WARM, SYNCED, TOUCHED, UNTOUCHED, UNCONTROLLED)
 
 @dataclass(frozen=True)
 class Competitor:
-    """One engine program with one setting, as it takes part in one workload."""
+    """One engine program with one setting, as it takes part in one workload.
+
+    `python`: another environment's interpreter, from the top of the repository.
+    """
 
     key: str
     title: str
@@ -26,6 +31,7 @@ class Competitor:
     suffix: str = ".safetensors"
     states: tuple[str, ...] | None = None  # None: all states of the workload.
     max_rounds: int | None = None
+    python: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from checkpoints.files import INDEX_NAME, ensure_checkpoint, ensure_pickle_twin
 from checkpoints.safetensors_format import header_bytes
 from harness.page_cache import FileRange
 from loading import FLAT_COUNTS, LOADS, flat_workload
+from pretrained import PRETRAINED
 from saving import SAVES, SPLIT_COUNTS, split_workload
 
 if TYPE_CHECKING:
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
 
     from definitions import Saving, Workload
 
-NAMED = (*LOADS, *SAVES)
+NAMED = (*LOADS, *SAVES, *PRETRAINED)
 SCALING = (
     *(f"flat-{shape}-{count}" for shape in ("children", "parameters") for count in FLAT_COUNTS),
     *(f"split-{count}" for count in SPLIT_COUNTS),
 )
 GROUPS = {
-    "all": tuple(workload.name for workload in NAMED),
+    "all": tuple(workload.name for workload in (*LOADS, *SAVES)),
     "load": tuple(workload.name for workload in LOADS),
     "save": tuple(workload.name for workload in SAVES),
+    "pretrained": tuple(workload.name for workload in PRETRAINED),
     "quick": (
         "tinyllama",
         "llama70b-plan",

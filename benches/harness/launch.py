@@ -78,7 +78,9 @@ class Launcher:
             "--threads": str(self.limit_threads),
         }
         pairs = [word for pair in arguments.items() for word in pair]
-        return [sys.executable, "-m", f"engines.{turn.competitor.program}", *pairs]
+        other = turn.competitor.python
+        python = str(BENCHES.parent / other) if other else sys.executable
+        return [python, "-m", f"engines.{turn.competitor.program}", *pairs]
 
 
 def _last_line(text: str) -> str:
