@@ -68,6 +68,7 @@ class PretrainedConfig(StoredConfig):
             "0": "no",
             "1": "yes"
           },
+          "label2id": null,
           "model_type": "tiny",
           "mood": "good",
           "transformers_version": "4.46.3",

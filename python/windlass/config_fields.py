@@ -99,7 +99,7 @@ def find_differences(config: PretrainedConfig, base: dict[str, Any]) -> dict[str
     own = {} if config.is_composition else default_fields(type(config))
     written = {}
     for key, value in config.to_dict().items():
-        part = getattr(config, key, None)
+        part = vars(config).get(key)  # As an attribute, a dtype would import torch.
         if _is_config(part) and isinstance(own.get(key), dict):
             differing = _differing_part(part, value, own[key])
             if "model_type" in value:
@@ -163,7 +163,7 @@ def _differing_part(
     own = default_fields(type(part))
     differing = {}
     for key, value in fields.items():
-        within = getattr(part, str(key), None)
+        within = vars(part).get(key)
         if _is_config(within) and isinstance(usual.get(key), dict):
             if deeper := _differing_part(within, value, usual[key]):
                 differing[key] = deeper

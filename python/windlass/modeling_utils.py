@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         get_state_dict_dtype,
         get_state_dict_float_dtype,
     )
-    from windlass.torch.initialisation import TORCH_INIT_FUNCTIONS, no_init_weights
+    from windlass.torch.initialisation import no_init_weights
     from windlass.torch.legacy_shards import dtype_byte_size, shard_checkpoint
     from windlass.torch.load_one import load_state_dict
     from windlass.torch.module_names import (
@@ -64,7 +64,6 @@ _LAZY = {
     "SQuADHead": "windlass.torch.question_answering",
     "SequenceSummary": "windlass.torch.sequence_summary",
     "SquadHeadOutput": "windlass.torch.question_answering",
-    "TORCH_INIT_FUNCTIONS": "windlass.torch.initialisation",
     "apply_chunking_to_forward": "windlass.torch.chunking",
     "check_support_param_buffer_assignment": "windlass.torch.module_names",
     "convert_file_size_to_int": "windlass.sizes",
@@ -92,6 +91,7 @@ _LAZY = {
 
 #: Names that 4.46 keeps to itself and others import all the same → module and name here.
 _PRIVATE = {
+    "TORCH_INIT_FUNCTIONS": ("windlass.torch.initialisation", "TORCH_INIT_FUNCTIONS"),
     "_add_variant": ("windlass.layout", "add_variant"),
     "_find_disjoint": ("windlass.torch.shared_areas", "find_disjoint"),
     "_find_identical": ("windlass.torch.shared_areas", "find_identical"),
@@ -105,7 +105,6 @@ _PRIVATE = {
 }
 
 __all__ = [
-    "TORCH_INIT_FUNCTIONS",
     "Conv1D",
     "GenerationConfig",
     "ModuleUtilsMixin",

@@ -41,7 +41,7 @@ def test_weights_come_from_the_commit_of_the_configuration(hub: HubServer, tmp_p
     Labels.from_pretrained(repo)
     asked = [seen.path for seen in hub.seen if "model.safetensors" in seen.path]
     assert asked
-    assert all(commit in path for path in asked)
+    assert all(commit in path for path in asked), asked
 
 
 def test_subfolder_variant_and_cache_are_passed_on(hub: HubServer, tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ def load_state_dict_into_meta_model(  # noqa: PLR0917  (the signature that it re
         offload_index: is returned.
         state_dict_folder: has no effect: nothing is offloaded.
         state_dict_index: offloading of the CPU's part is not there yet.
-        dtype: floating-point tensors are cast to it, but for `float8_e4m3fn`; by default, each to
-            the dtype of the model's tensor.
+        dtype: floating-point tensors, but for `float8_e4m3fn`, are rounded to it before they take
+            the dtype of the model's tensor: that of a model which is built in this dtype.
         hf_quantizer: is not there yet.
         is_safetensors: has no effect: nothing is offloaded.
         keep_in_fp32_modules: parts of names whose tensors stay float32 if `dtype` is float16.
@@ -155,8 +155,8 @@ def load_state_dict_into_meta_model(  # noqa: PLR0917  (the signature that it re
         if key in expected_keys:
             name = key.removeprefix(start_prefix)
             module, last = _place_of(model, name)
-            kept = _kept_dtype(name, dtype, keep_in_fp32_modules)
-            value = _cast(tensor, kept, getattr(module, last, None))
+            stays = dtype == torch.float16 and _is_within(name, keep_in_fp32_modules)
+            value = _cast(tensor, dtype, getattr(module, last), stays=stays)
             _replace(module, last, value.to(_target(name, device_map)), name)
     return [], offload_index, state_dict_index
 
@@ -176,20 +176,20 @@ def _place_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(path), last
 
 
-def _kept_dtype(
-    name: str, dtype: torch.dtype | None, keep_in_fp32: Collection[str] | None
-) -> torch.dtype | None:
-    stays = dtype == torch.float16 and not set(keep_in_fp32 or ()).isdisjoint(name.split("."))
-    return torch.float32 if stays else dtype
+def _is_within(name: str, parts: Collection[str] | None) -> bool:
+    return not set(parts or ()).isdisjoint(name.split("."))
 
 
-def _cast(tensor: torch.Tensor, dtype: torch.dtype | None, old: object) -> torch.Tensor:
+def _cast(
+    tensor: torch.Tensor, dtype: torch.dtype | None, old: torch.Tensor, *, stays: bool
+) -> torch.Tensor:
+    """Round to one dtype, then take the model's; what is to stay float32 does only that."""
     if dtype is not None and tensor.is_floating_point() and tensor.dtype != torch.float8_e4m3fn:
-        tensor = tensor.to(dtype)
-    if isinstance(old, torch.Tensor):
-        tensor = tensor.to(old.dtype) if dtype is None else tensor
-        tensor = tensor.contiguous() if old.is_contiguous() else tensor
-    return tensor
+        tensor = tensor.to(torch.float32 if stays else dtype)
+    else:
+        stays = False
+    tensor = tensor if stays else tensor.to(old.dtype)
+    return tensor.contiguous() if old.is_contiguous() else tensor
 
 
 def _target(name: str, device_map: Mapping[str, Any] | None) -> Any:  # noqa: ANN401  (any device)

@@ -64,7 +64,12 @@ def fill_model(model: PreTrainedModel, source: Source, options: FillOptions) -> 
         _initialise(model, state.keys(), names.stored.keys() - mismatched.keys())
     keep_in_float32(model, options.keep_in_float32, stored)
     covered = _read(model, RenamedSource(source, stored, _versions(source, names)), options, tied)
-    missing = [text for name, text in names.absent.items() if name not in covered]
+    held = {id(state[name]) for name in mismatched}  # Told as mismatched, and not a second time.
+    missing = [
+        text
+        for name, text in names.absent.items()
+        if name not in covered and id(state[name]) not in held
+    ]
     return LoadingReport(
         sorted(set(without_ignored(missing, model._keys_to_ignore_on_load_missing))),
         without_ignored(names.unexpected, model._keys_to_ignore_on_load_unexpected),

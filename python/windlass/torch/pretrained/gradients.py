@@ -112,7 +112,8 @@ class GradientMethods(nn.Module):
         def require(_: nn.Module, __: object, output: torch.Tensor) -> None:
             output.requires_grad_(True)  # noqa: FBT003
 
-        embeddings: nn.Module = self.get_input_embeddings()
+        model: Any = self
+        embeddings: nn.Module = model.get_input_embeddings()
         self._require_grads_hook = embeddings.register_forward_hook(require)
 
     def disable_input_require_grads(self) -> None:

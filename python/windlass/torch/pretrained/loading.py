@@ -80,8 +80,8 @@ class LoadingMethods(nn.Module):
     """How a `PreTrainedModel` is loaded, and built from a configuration."""
 
     config_class: ClassVar[type[PretrainedConfig] | None] = None
-    _keep_in_fp32_modules: ClassVar[list[str] | None] = None
-    _keep_in_fp32_modules_strict: ClassVar[list[str] | None] = None
+    _keep_in_fp32_modules: list[str] | None = None
+    _keep_in_fp32_modules_strict: list[str] | None = None
 
     @classmethod
     def from_pretrained(
@@ -394,19 +394,20 @@ def _finish(model: Any, options: Options) -> None:  # noqa: ANN401
         return
     if options.generation_config is not None:
         model.generation_config = copy.deepcopy(options.generation_config)
-    elif options.path is not None:
-        model.generation_config = _load_generation(options) or model.generation_config
+    elif options.folder is not None:
+        found = _load_generation(options.folder, options.hub)
+        model.generation_config = found or model.generation_config
 
 
-def _load_generation(options: Options) -> Any:  # noqa: ANN401
+def _load_generation(folder: str, hub: HubOptions) -> Any:  # noqa: ANN401
     """Return the generation configuration of the checkpoint, if it has one."""
     from windlass.generation import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(options.folder, **options.hub._asdict())
+        return GenerationConfig.from_pretrained(folder, **hub._asdict())
     except OSError:
         logger.info(
             "`%s` has no generation_config.json: the model goes by its own configuration",
-            options.path,
+            folder,
         )
         return None

@@ -291,7 +291,8 @@ class PreTrainedModel(
         pad = self.config.pad_token_id
         if attention_mask is not None or pad is None or "padding" in self.warnings_issued:
             return
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        jit: Any = torch.jit
+        if jit.is_tracing() or torch.compiler.is_compiling():
             return
         if pad in input_ids[:, [-1, 0]]:
             self.warnings_issued["padding"] = True

@@ -213,7 +213,7 @@ def _save_configuration(model: PreTrainedModel, folder: str) -> None:
     if model._auto_class is not None:
         save_custom_code(model, folder, config)
     if model.can_generate():
-        generation = copy.deepcopy(model.generation_config)
+        generation: Any = copy.deepcopy(model.generation_config)
         _move_generation_settings(config, generation)
         generation.save_pretrained(folder)
     config.save_pretrained(folder)

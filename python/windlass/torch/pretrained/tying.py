@@ -47,9 +47,10 @@ class TyingMethods(nn.Module):
                 module._tie_weights()  # type: ignore[operator]
 
     def _tie_embeddings(self) -> None:
-        output = self.get_output_embeddings()
+        model: Any = self
+        output = model.get_output_embeddings()
         if output is not None:
-            self._tie_or_clone_weights(output, self.get_input_embeddings())
+            self._tie_or_clone_weights(output, model.get_input_embeddings())
         for module in self.modules():
             keys = _find(module, "_tied_weights_keys")
             if isinstance(keys, dict) and getattr(
@@ -58,7 +59,7 @@ class TyingMethods(nn.Module):
                 tie_declared(module, keys)
 
     def _tie_halves(self) -> None:
-        owner = getattr(self, self.base_model_prefix, self)
+        owner: Any = getattr(self, self.base_model_prefix, self)
         tied = self._tie_encoder_decoder_weights(
             owner.encoder, owner.decoder, self.base_model_prefix, "encoder"
         )
@@ -82,7 +83,9 @@ class TyingMethods(nn.Module):
         return tie_encoder(encoder, decoder, base_model_prefix, base_encoder_name)
 
     def _tie_or_clone_weights(
-        self, output_embeddings: nn.Module, input_embeddings: nn.Module
+        self,
+        output_embeddings: Any,  # noqa: ANN401  (modules with a weight)
+        input_embeddings: Any,  # noqa: ANN401
     ) -> None:
         """Let output embeddings have the weight of input embeddings; a copy for torchscript.
 

@@ -85,7 +85,7 @@ class VocabularyMethods(nn.Module):
         )
         if new_num_tokens is None and pad_to_multiple_of is None:
             return embeddings
-        size: int = embeddings.weight.shape[0]  # type: ignore[union-attr, assignment, index]
+        size: int = embeddings.weight.shape[0]  # type: ignore[assignment, index]
         self.config.get_text_config().vocab_size = size
         self.vocab_size = size
         self.tie_weights()
