@@ -146,7 +146,7 @@ def _is_drawn(name: str, info: dict[str, Any]) -> bool:
 
 
 @pytest.mark.timeout(600)  # The oracle takes a third of a second for a case.
-@settings(max_examples=4, phases=[Phase.generate])  # A case is small enough as it is.
+@settings(max_examples=2, phases=[Phase.generate])  # A case is small enough as it is.
 @given(st.lists(cases(), min_size=12, max_size=12))
 def test_damaged_checkpoints_load_as_in_446(
     tmp_path_factory: pytest.TempPathFactory, oracle: Oracle, drawn: list[Case]
