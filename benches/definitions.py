@@ -17,6 +17,7 @@ Task = Literal[
     "save",
     "snapshot",
     "split",
+    "pretrained",
 ]
 
 COLD, WARM = "cold", "warm"  # The page cache holds none, or all, of the files that are read.
@@ -33,7 +34,8 @@ class Competitor:
 
     `setting`: what of it is not the default, in words for the results. `environment`: variables
     that are set for it. `package`: what has to be installed in the rivals' environment, in which
-    it then runs. `suffix`: the kind of files that it reads.
+    it then runs. `suffix`: the kind of files that it reads. `python`: another environment's
+    interpreter, from the top of the repository.
     """
 
     key: str
@@ -46,6 +48,7 @@ class Competitor:
     suffix: str = ".safetensors"
     states: tuple[str, ...] | None = None  # None: all states of the workload.
     max_rounds: int | None = None
+    python: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from checkpoints.safetensors_format import header_bytes
 from harness.conversion import convert_for_rivals
 from harness.page_cache import FileRange
 from loading import LOADS
+from pretrained import PRETRAINED
 from saving import SAVES
 from scaling import NAMES, scaling_workload
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from definitions import Saving, Workload
 
-NAMED = (*LOADS, *SAVES)
+NAMED = (*LOADS, *SAVES, *PRETRAINED)
 GROUPS = {
-    "all": tuple(workload.name for workload in NAMED),
+    "all": tuple(workload.name for workload in (*LOADS, *SAVES)),
     "load": tuple(workload.name for workload in LOADS),
     "save": tuple(workload.name for workload in SAVES),
+    "pretrained": tuple(workload.name for workload in PRETRAINED),
     "quick": (
         "tinyllama",
         "fresh",

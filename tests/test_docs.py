@@ -6,13 +6,16 @@ import doctest
 import importlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import windlass
 from builders.pretrained import MODELS, saved
 from builders.sharded import shard_name, write_dealt
+
+if TYPE_CHECKING:
+    from hub_server import HubServer
 
 ROOT = Path(__file__).parents[1]
 MODULES_WITH_EXAMPLES = (
@@ -103,6 +106,25 @@ def test_readme_examples_run(names: dict[str, Any]) -> None:
     assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # Of huggingface_hub.
+def test_page_without_transformers_runs(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub_server.store import Account
+
+    hub.accounts["hf_me"] = Account("me")
+    monkeypatch.setenv("HF_TOKEN", "hf_me")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    page = (ROOT / "docs" / "without_transformers.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 8
+    names = {"folder": tmp_path}
+    for block in blocks:
+        exec(compile(block, "without_transformers.md", "exec"), names)
+    assert {"config.json", "model.safetensors"} <= set(hub.repositories["me/letters"].names)
 
 
 @pytest.mark.parametrize("module", MODULES_WITH_EXAMPLES)

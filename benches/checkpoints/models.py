@@ -10,7 +10,7 @@ from torch import nn
 from checkpoints.naive_reader import TORCH_DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from checkpoints.layout import TensorSpec
 
@@ -24,12 +24,24 @@ def build_model(tensors: Iterable[TensorSpec], dtype: torch.dtype | None = None)
     Writing the value is what touches the memory: `torch.empty` and `torch.zeros` do not.
     """
     root = nn.Module()
+
+    def touched(spec: TensorSpec) -> torch.Tensor:
+        return torch.empty(spec.shape, dtype=dtype or TORCH_DTYPES[spec.dtype]).fill_(UNFILLED)
+
+    add_parameters(root, tensors, touched)
+    return root
+
+
+def add_parameters(
+    root: nn.Module,
+    tensors: Iterable[TensorSpec],
+    make: Callable[[TensorSpec], torch.Tensor],
+) -> None:
+    """Give `root` a parameter for each tensor, and the modules that their names ask for."""
     modules = {"": root}
     for spec in tensors:
         prefix, _, leaf = spec.name.rpartition(".")
-        value = torch.empty(spec.shape, dtype=dtype or TORCH_DTYPES[spec.dtype]).fill_(UNFILLED)
-        _module_at(prefix, modules).register_parameter(leaf, nn.Parameter(value))
-    return root
+        _module_at(prefix, modules).register_parameter(leaf, nn.Parameter(make(spec)))
 
 
 def _module_at(path: str, modules: dict[str, nn.Module]) -> nn.Module:

@@ -90,6 +90,8 @@ class Launcher:
 
 def interpreter_of(competitor: Competitor) -> str:
     """Return the Python that has what the competitor needs."""
+    if competitor.python:
+        return str(BENCHES.parent / competitor.python)
     return str(PYTHON) if competitor.package else sys.executable
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING
 
+from reporting.pretrained_goals import pretrained_goals
 from reporting.ratio_goals import READ_GOALS
 from reporting.tables import TIMES, ratio_text, time_text
 
@@ -46,7 +47,8 @@ def judge(sections: Sequence[Section]) -> list[Verdict]:
     """Judge every goal that the measured sections speak of."""
     table = {(section.workload, section.cache): section for section in sections}
     checks = (_reads, _fill, _peak, _flat, _plans, _small_costs, _save, _snapshot, _split, _growth)
-    return [verdict for check in checks for verdict in check(table)]
+    verdicts = [verdict for check in checks for verdict in check(table)]
+    return verdicts + [Verdict(*goal) for goal in pretrained_goals(table)]
 
 
 def unmeasured_goals(sections: Sequence[Section]) -> list[str]:
