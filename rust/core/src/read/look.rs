@@ -24,7 +24,8 @@ const SAMPLES: u64 = 8;
 /// Length of a sample.
 const SAMPLE_BYTES: u64 = 256 << 10;
 
-/// The way of each portion, and why.
+/// The way of each portion, and why: where `io_uring` is asked for, [`Io::Buffered`] or [`Io::Direct`]
+/// by it.
 pub(super) fn choose_ways(
     checkpoint: &Checkpoint,
     portions: &[Portion],
@@ -32,10 +33,10 @@ pub(super) fn choose_ways(
 ) -> Vec<(Io, Reason)> {
     let wanted: u64 = portions.iter().map(|portion| portion.wanted).sum();
     match options.io {
-        Io::Auto if wanted < LITTLE_BYTES && options.cache == Cache::Keep => {
+        Io::Auto | Io::Uring if wanted < LITTLE_BYTES && options.cache == Cache::Keep => {
             vec![(Io::Buffered, Reason::Little); portions.len()]
         }
-        Io::Auto => {
+        Io::Auto | Io::Uring => {
             let look = |portion: &Portion| Sight::of(&checkpoint.shards()[portion.shard], portion);
             let sights: Vec<_> = portions.iter().map(look).collect();
             choose_by_sights(portions, &sights, available_memory(), options.cache)

@@ -13,22 +13,34 @@ mod look;
 mod mapped;
 pub mod pool;
 mod positional;
+mod reads;
 mod route;
+mod task;
+#[cfg(all(feature = "uring", target_os = "linux"))]
+mod uring;
+#[cfg(not(all(feature = "uring", target_os = "linux")))]
+#[path = "no_uring.rs"]
+mod uring;
+mod worker;
 
-pub use choose::Reason;
+pub use choose::{NoUring, Reason};
 pub use cuts::{Cut, CutJob};
 pub use job::{ElementsDest, Job, JobDest};
 pub use pool::Control;
+pub use reads::{FailedRead, Reads};
 pub use route::Way;
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::{Error, Result};
-use crate::plan::{Piece, PlanOptions, Read, ReadPlan, Target, Want, plan_reads};
+use crate::plan::{PlanOptions, ReadPlan, Want, plan_reads};
 use crate::sys::dest::Dest;
-use crate::sys::source::Source;
+use pool::Tasks;
 use route::{Route, portions};
 use std::fs::File;
 use std::io;
+use task::{stretches, tasks};
+use uring::Uring;
+use worker::Worker;
 
 /// Which way bytes are fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +54,9 @@ pub enum Io {
     Buffered,
     /// Read around the page cache; where the system refuses, as [`Io::Buffered`].
     Direct,
+    /// As [`choose`](choose::choose) says of each shard, but with several reads of each thread under
+    /// way at a time (`io_uring`); where the system refuses that, as [`Io::Auto`].
+    Uring,
 }
 
 /// What becomes of the page cache.
@@ -116,9 +131,18 @@ pub trait ShardReader {
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
 
-    /// Whether the system refused to read this way, so that another one was taken.
-    fn is_refused(&self) -> bool {
-        false
+    /// Carries out reads until there are no more: one after another, unless the reader can have
+    /// several under way.
+    ///
+    /// # Errors
+    /// Those of [`ShardReader::read`], with the place of the read.
+    fn read_all(&mut self, reads: &mut Reads<'_, '_>) -> Result<(), FailedRead> {
+        reads.one_by_one(self)
+    }
+
+    /// The backend that was taken instead, and why, where the system refused to read this way.
+    fn instead(&self) -> Option<(&'static str, Reason)> {
+        None
     }
 
     /// The file, if reading it left its pages in the page cache.
@@ -134,6 +158,7 @@ pub fn backend(io: Io) -> &'static dyn Backend {
         Io::Auto | Io::Buffered => &positional::Positional { read_ahead: true },
         Io::Mapped => &mapped::Mapped { read_ahead: true },
         Io::Direct => &direct::Direct,
+        Io::Uring => uring::lone(),
     }
 }
 
@@ -221,16 +246,38 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
+        let start = || Uring::start(options.reader_threads(), options.cache);
+        match (options.io == Io::Uring).then(start).transpose() {
+            Ok(uring) => self.read_as_chosen(uring.as_ref(), jobs, options, control),
+            Err(refusal) => {
+                let options = ReadOptions { io: Io::Auto, ..*options };
+                let mut stats = self.read_as_chosen(None, jobs, &options, control)?;
+                stats.ways.iter_mut().for_each(|way| way.reason = Reason::NoUring(refusal));
+                Ok(stats)
+            }
+        }
+    }
+
+    fn read_as_chosen(
+        &self,
+        uring: Option<&Uring>,
+        jobs: Vec<Job<'_>>,
+        options: &ReadOptions,
+        control: &Control,
+    ) -> Result<ReadStats> {
         let plan = match options.io {
             Io::Auto | Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
+            Io::Uring => uring::fitting(&options.plan, options.reader_threads()),
             Io::Mapped | Io::Buffered => options.plan,
         };
         let plan = self.plan(&jobs, &plan)?;
         let portions = portions(&plan);
         let ways = look::choose_ways(self, &portions, options);
-        let route = |(portion, (io, reason))| {
-            Route::new(portion, backend_leaving(io, options.cache), reason)
+        let backend = |io| match uring {
+            Some(uring) => uring.backend(io),
+            None => backend_leaving(io, options.cache),
         };
+        let route = |(portion, (io, reason))| Route::new(portion, backend(io), reason);
         let routes = portions.into_iter().zip(ways).map(route).collect();
         self.carry_out(plan, jobs, routes, options, control)
     }
@@ -268,8 +315,10 @@ impl Checkpoint {
         let (bytes, reads) = (plan.bytes, plan.reads.len());
         let threads = options.reader_threads().min(reads).max(1);
         let start = || Worker::new(self, &routes);
-        let stretch = (bytes / (2 * threads as u64)).min(STRETCH_BYTES);
-        pool::run(threads, stretches(tasks(plan, jobs), stretch), control, start, Worker::run)?;
+        let stretches = stretches(tasks(plan, jobs), bytes, threads);
+        let work =
+            |worker: &mut Worker<'_>, tasks: Tasks<'_, _>, control: &_| worker.run(tasks, control);
+        pool::run_groups(threads, stretches, control, start, work)?;
         let ways: Vec<Way> = routes.into_iter().map(Route::into_way).collect();
         Ok(ReadStats { bytes, reads, threads, backend: common_backend(&ways, options.io), ways })
     }
@@ -302,149 +351,4 @@ fn check_whole(name: &str, tensor: &Located, dest: &JobDest<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Error::DestinationSize { tensor: name.to_owned(), expected, found })
-}
-
-/// A thread reads this much of a file from front to back before it goes elsewhere, if that leaves
-/// two such stretches to every thread: then the kernel sees it coming, and reads ahead in large
-/// requests into large pages.
-///
-/// Measured on 2 cores with 2.2 GB, cold, 16 threads, medians of 5 rounds: 2.1 s where every read of
-/// 2 MiB went to the next thread and read-ahead was off; with it, 2.1 s in stretches of 8 MiB, 1.4 s
-/// of 16, 1.2 s of 32, 1.8 s of 64.
-const STRETCH_BYTES: u64 = 32 << 20;
-
-/// Groups neighbouring reads of a shard to stretches of at most about that many bytes.
-fn stretches(tasks: Vec<Task<'_>>, most_bytes: u64) -> Vec<Vec<Task<'_>>> {
-    let mut stretches: Vec<Vec<Task<'_>>> = Vec::new();
-    for task in tasks {
-        match stretches.last_mut() {
-            Some(open)
-                if open[0].shard == task.shard && task.offset - open[0].offset < most_bytes =>
-            {
-                open.push(task);
-            }
-            _ => stretches.push(vec![task]),
-        }
-    }
-    stretches
-}
-
-/// A read together with the memory it fills; `None` stands for a gap.
-struct Task<'a> {
-    shard: usize,
-    offset: u64,
-    pieces: Vec<(usize, Option<JobDest<'a>>)>,
-}
-
-/// Deals the destinations out to the reads of the plan.
-fn tasks(plan: ReadPlan, jobs: Vec<Job<'_>>) -> Vec<Task<'_>> {
-    let mut dests: Vec<JobDest<'_>> = jobs.into_iter().map(|job| job.dest).collect();
-    plan.reads.into_iter().map(|read| task(read, &mut dests)).collect()
-}
-
-fn task<'a>(read: Read, dests: &mut [JobDest<'a>]) -> Task<'a> {
-    let deal = |piece: Piece| {
-        let len = usize::try_from(piece.len).expect("no piece is longer than a chunk");
-        match piece.target {
-            Target::Gap => (len, None),
-            Target::Want(position) => (len, Some(dests[position].split_off_front(len))),
-        }
-    };
-    Task {
-        shard: read.shard,
-        offset: read.offset,
-        pieces: read.pieces.into_iter().map(deal).collect(),
-    }
-}
-
-/// One thread's state: the shard it has open, and memory for what is not read into place.
-struct Worker<'a> {
-    checkpoint: &'a Checkpoint,
-    routes: &'a [Route<'a>],
-    open: Option<(&'a Route<'a>, Box<dyn ShardReader>)>,
-    scratch: Vec<u8>,
-}
-
-impl<'a> Worker<'a> {
-    fn new(checkpoint: &'a Checkpoint, routes: &'a [Route<'a>]) -> Self {
-        Self { checkpoint, routes, open: None, scratch: Vec::new() }
-    }
-
-    fn run(&mut self, task: Task<'_>, control: &Control) -> Result<()> {
-        let (route, reader) = match &mut self.open {
-            Some(open) if open.0.shard() == task.shard => open,
-            open => open.insert(open_shard(self.checkpoint, self.routes, task.shard)?),
-        };
-        let (offset, wanted) = (task.offset, task.wanted());
-        self.scratch.resize(task.scratch_len().max(self.scratch.len()), 0);
-        let (mut dests, held) = destinations(task.pieces, &mut self.scratch);
-        let len = dests.iter().map(|dest| dest.len() as u64).sum::<u64>();
-        let outcome = reader.read(offset, &mut dests);
-        route.after(reader.as_ref(), offset..offset + len);
-        outcome.map_err(|error| self.checkpoint.read_error(task.shard, offset, error))?;
-        pass_on(held, &self.scratch);
-        control.add_bytes(wanted);
-        Ok(())
-    }
-}
-
-fn open_shard<'a>(
-    checkpoint: &Checkpoint,
-    routes: &'a [Route<'a>],
-    shard: usize,
-) -> Result<(&'a Route<'a>, Box<dyn ShardReader>)> {
-    let route = routes.binary_search_by_key(&shard, Route::shard);
-    let route = &routes[route.expect("a route for each shard of the plan")];
-    Ok((route, route.backend.open(&checkpoint.shards()[shard])?))
-}
-
-impl Task<'_> {
-    /// Bytes that somebody wants.
-    fn wanted(&self) -> u64 {
-        let wanted = self.pieces.iter().filter(|(_, dest)| dest.is_some());
-        wanted.map(|(len, _)| *len as u64).sum()
-    }
-
-    /// Bytes that are not read into place.
-    fn scratch_len(&self) -> usize {
-        let is_in_place = |dest: &Option<_>| matches!(dest, Some(JobDest::Bytes(_)));
-        let others = self.pieces.iter().filter(|(_, dest)| !is_in_place(dest));
-        others.map(|(len, _)| *len).sum()
-    }
-}
-
-/// Bytes that are read into scratch memory, and the elements that they become; none from a gap.
-type Held<'a> = (usize, Option<ElementsDest<'a>>);
-
-/// Where pieces are read to: into place, or one after another into `scratch`.
-fn destinations<'a, 's>(
-    pieces: Vec<(usize, Option<JobDest<'a>>)>,
-    scratch: &'s mut [u8],
-) -> (Vec<Dest<'s>>, Vec<Held<'a>>)
-where
-    'a: 's,
-{
-    let (mut scratch, mut held) = (Dest::from_slice(scratch), Vec::new());
-    let mut put_aside = |len, elements| {
-        held.push((len, elements));
-        scratch.split_off_front(len)
-    };
-    let place = |(len, dest)| match dest {
-        Some(JobDest::Bytes(dest)) => dest,
-        Some(JobDest::Elements(elements)) => put_aside(len, Some(elements)),
-        None => put_aside(len, None),
-    };
-    let dests = pieces.into_iter().map(place).collect();
-    (dests, held)
-}
-
-/// Converts what was read into scratch memory.
-fn pass_on(held: Vec<Held<'_>>, scratch: &[u8]) {
-    let mut scratch = Source::from_slice(scratch);
-    for (len, elements) in held {
-        let bytes = scratch.split_off_front(len);
-        if let Some(elements) = elements {
-            elements.fill(bytes);
-        }
-    }
 }

@@ -7,15 +7,17 @@ use crate::checkpoint::Shard;
 use crate::plan::{Read, ReadPlan, Target};
 use crate::sys::file::reopen;
 use crate::sys::residency::{drop_cached, missing_ranges, page_bytes};
+use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 /// How one shard was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// Position of the shard.
     pub shard: usize,
-    /// The backend: `"mapped"`, `"buffered"` or `"direct"`.
+    /// The backend: `"mapped"`, `"buffered"` or `"direct"`; by `io_uring` `"uring"` through the page
+    /// cache and `"uring-direct"` past it.
     pub backend: &'static str,
     /// Why this one.
     pub reason: Reason,
@@ -57,15 +59,15 @@ pub(super) struct Route<'a> {
     pub(super) backend: &'a dyn Backend,
     portion: Portion,
     reason: Reason,
-    refused: AtomicBool,
+    /// The backend that was taken where the system refused this one, and why.
+    instead: OnceLock<(&'static str, Reason)>,
     /// What was not in the page cache before, and is to be taken out again; in ascending order.
     not_kept: Vec<Range<u64>>,
 }
 
 impl<'a> Route<'a> {
     pub(super) fn new(portion: Portion, backend: &'a dyn Backend, reason: Reason) -> Self {
-        let refused = AtomicBool::new(false);
-        Self { backend, portion, reason, refused, not_kept: Vec::new() }
+        Self { backend, portion, reason, instead: OnceLock::new(), not_kept: Vec::new() }
     }
 
     pub(super) fn shard(&self) -> usize {
@@ -82,23 +84,22 @@ impl<'a> Route<'a> {
             .unwrap_or_else(|_| vec![self.portion.range.clone()]);
     }
 
-    /// After a read of some bytes, also a failed one.
-    pub(super) fn after(&self, reader: &dyn ShardReader, read: Range<u64>) {
-        if reader.is_refused() {
-            self.refused.store(true, Ordering::Relaxed);
+    /// After reads by a reader, also failed ones: whether it was refused.
+    pub(super) fn note(&self, reader: &(impl ShardReader + ?Sized)) {
+        if let Some(instead) = reader.instead() {
+            self.instead.get_or_init(|| instead);
         }
-        if let Some(file) = reader.cached_file() {
-            pages_within(&self.not_kept, &read).for_each(|pages| drop_cached(file, &pages));
-        }
+    }
+
+    /// Takes what a read brought into the page cache out again, if it is to be left as it was.
+    pub(super) fn drop_read(&self, file: &File, read: &Range<u64>) {
+        pages_within(&self.not_kept, read).for_each(|pages| drop_cached(file, &pages));
     }
 
     pub(super) fn into_way(self) -> Way {
         let Portion { shard, wanted, .. } = self.portion;
-        let (backend, reason) = if self.refused.into_inner() {
-            ("buffered", Reason::Refused)
-        } else {
-            (self.backend.name(), self.reason)
-        };
+        let asked = (self.backend.name(), self.reason);
+        let (backend, reason) = self.instead.into_inner().unwrap_or(asked);
         Way { shard, backend, reason, bytes: wanted }
     }
 }
