@@ -105,6 +105,7 @@ def storm() -> Iterator[Callable[[], object]]:
     yield thread.start
     stop.set()
     thread.join()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Lets go of those that are still on their way.
     signal.signal(signal.SIGUSR1, before)
 
 
