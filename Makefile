@@ -24,11 +24,11 @@ demo: build ## Load and save a real model, compare, kill saves (SIZE=2GB adds a 
 	$(RUN)python examples/demo.py $(if $(SIZE),--size $(SIZE))
 
 test: build oracle ## Run every test.
-	cargo test --quiet --package windlass-core
+	cargo test --quiet --package windlass-core --all-features
 	$(RUN)python -m pytest --quiet
 
 test-long: build oracle ## Run every test with many more generated inputs.
-	PROPTEST_CASES=20000 cargo test --release --quiet --package windlass-core
+	PROPTEST_CASES=20000 cargo test --release --quiet --package windlass-core --all-features
 	WINDLASS_TEST_PROFILE=long $(RUN)python -m pytest --quiet --timeout 3600
 
 oracle: $(ORACLE)/ready ## Make .venv-oracle: transformers 4.46.3, which tests compare with.
@@ -36,8 +36,9 @@ oracle: $(ORACLE)/ready ## Make .venv-oracle: transformers 4.46.3, which tests c
 lint: build ## Check format, types, stubs and lints; change nothing.
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
-	cargo clippy --quiet --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --package windlass-core --no-deps
+	cargo clippy --quiet --workspace --all-targets --all-features -- --deny warnings
+	cargo clippy --quiet --package windlass-core -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --package windlass-core --all-features --no-deps
 	$(RUN)ruff format --check --quiet
 	$(RUN)ruff check --quiet
 	$(RUN)mypy

@@ -47,7 +47,8 @@ class ReadStats(TypedDict):
     """What a read did: how much, by how many reads and threads.
 
     `ways` has a row for each shard that was read: its position, `"mapped"`, `"buffered"` or
-    `"direct"`, why, and how many bytes. `backend` is the same for all of them, or `"several"`.
+    `"direct"`, or by io_uring `"uring"` and, past the page cache, `"uring-direct"`; why, and how
+    many bytes. `backend` is the same for all of them, or `"several"`.
     """
 
     bytes: int
@@ -208,7 +209,7 @@ class Checkpoint:
                 they are. No two elements of a destination may be one, and none may reach over
                 memory of another destination.
             threads: reader threads; 0 leaves the number to the engine.
-            io: `"auto"`, `"mapped"`, `"buffered"` or `"direct"`.
+            io: `"auto"`, `"mapped"`, `"buffered"`, `"direct"` or `"uring"`.
             cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
             ways: what `look` has chosen, instead of `io`.
             progress: called with the number of bytes delivered so far.

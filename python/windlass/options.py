@@ -5,7 +5,7 @@ from __future__ import annotations
 #: More reader threads than this only cost memory.
 MAX_THREADS = 1024
 
-_IO = ("auto", "mapped", "buffered", "direct")
+_IO = ("auto", "mapped", "buffered", "direct", "uring")
 _CACHE = ("keep", "drop")
 _MEMORY = ("mapped", "owned")
 

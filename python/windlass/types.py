@@ -12,8 +12,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Memory: TypeAlias = Literal["mapped", "owned"]
 
 #: How bytes are fetched: as suits file and machine, or by a memory map, through the page cache, or
-#: past it.
-Io: TypeAlias = Literal["auto", "mapped", "buffered", "direct"]
+#: past it; `"uring"` as `"auto"`, but by io_uring, several reads at a time from each thread.
+Io: TypeAlias = Literal["auto", "mapped", "buffered", "direct", "uring"]
 
 #: What becomes of the page cache: it keeps what was read, or is left as it was before.
 Cache: TypeAlias = Literal["keep", "drop"]

@@ -60,7 +60,7 @@ def _load(tmp_path: Path, model: nn.Module, dtype: torch.dtype, **options: Any) 
 
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int32])
-@pytest.mark.parametrize("io", ["buffered", "mapped"])
+@pytest.mark.parametrize("io", ["buffered", "mapped", "direct", "uring"])
 def test_engine_casts_and_scatters(
     tmp_path: Path, memory: str, dtype: torch.dtype, io: str, staged: list[str]
 ) -> None:

@@ -130,7 +130,7 @@ def _bumped(model: torch.nn.Module, before: dict[str, int]) -> set[str]:
     return {name for name, tensor in model_tensors(model) if tensor._version > before[name]}
 
 
-@pytest.mark.parametrize("io", ["auto", "mapped", "buffered", "direct"])
+@pytest.mark.parametrize("io", ["auto", "mapped", "buffered", "direct", "uring"])
 @pytest.mark.parametrize("cache", ["keep", "drop"])
 @pytest.mark.parametrize("threads", [None, 1, 9])
 @pytest.mark.parametrize("memory", ["mapped", "owned"])

@@ -30,6 +30,8 @@ INTERRUPTIBLE: dict[str, Callable[[Path], object]] = {
     "buffered": lambda path: _fill(path, "buffered"),
     "mapped": lambda path: _fill(path, "mapped"),
     "direct": lambda path: _fill(path, "direct"),
+    "uring": lambda path: _fill(path, "uring"),
+    "uring, past the page cache": lambda path: _fill(path, "uring", cache="drop"),
     "owned file": lambda path: windlass.load_file(path, memory="owned"),
     "stream": lambda path: list(windlass.Checkpoint(path).stream(budget="7GiB")),
     "columns": lambda path: windlass.Checkpoint(path).read("x", slice(None, None, 3)),
@@ -52,8 +54,8 @@ def _model(size: int) -> nn.Module:
     return model
 
 
-def _fill(path: Path, io: Any) -> None:
-    windlass.load_sharded_checkpoint(_model(LONG), path.parent, io=io, progress=False)
+def _fill(path: Path, io: Any, **options: Any) -> None:
+    windlass.load_sharded_checkpoint(_model(LONG), path.parent, io=io, progress=False, **options)
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_signal_ends_a_long_read_soon(
     assert time.perf_counter() - start < DELAY + PATIENCE
 
 
-@pytest.mark.parametrize("io", ["buffered", "mapped", "direct"])
+@pytest.mark.parametrize("io", ["buffered", "mapped", "direct", "uring"])
 def test_other_threads_run_during_a_read(tmp_path: Path, io: Any) -> None:
     """Ticks of a Python thread: without the GIL the longest gap is as long as the read."""
     size, ticks, done = 1 << 29, [time.perf_counter()], threading.Event()

@@ -46,7 +46,7 @@ def load_file(
             `"owned"` reads everything now, on several threads, into memory of its own.
         threads: reader threads for `"owned"`, 16 by default: most of them wait for the disk.
         io: how `"owned"` bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`,
-            `"buffered"`, or `"direct"`, past the page cache.
+            `"buffered"`, `"direct"`, past the page cache, or `"uring"`; see `windlass.types.Io`.
         cache: whether the page cache is to `"keep"` what is read for `"owned"`, or to `"drop"` all
             that was not in it before.
         prefetch: read what is mapped ahead, in the background, from the first byte on: `True` for

@@ -60,7 +60,7 @@ def load_model(
         verify: check the file against its checksums first; see `windlass.verify`.
         threads: reader threads, 16 by default.
         io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
-            or `"direct"`, past the page cache.
+            `"direct"`, past the page cache, or `"uring"`; see `windlass.types.Io`.
         cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
             in it before.
         progress: see `windlass.progress.track`.
@@ -122,7 +122,7 @@ def load_torch_model(
         verify: check files against their checksums first; see `windlass.verify`.
         threads: reader threads, 16 by default.
         io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
-            or `"direct"`, past the page cache.
+            `"direct"`, past the page cache, or `"uring"`; see `windlass.types.Io`.
         cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
             in it before.
         progress: see `windlass.progress.track`.

@@ -68,7 +68,7 @@ def load_sharded_checkpoint(
             `windlass.load_file`.
         threads: reader threads, 16 by default: most of them wait for the disk.
         io: how bytes are fetched: `"auto"` (as suits file and machine), `"mapped"`, `"buffered"`,
-            or `"direct"`, past the page cache.
+            `"direct"`, past the page cache, or `"uring"`; see `windlass.types.Io`.
         cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
             in it before.
         verify: check all of it against its checksums first; see `windlass.verify`.

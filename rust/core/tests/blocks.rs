@@ -71,7 +71,7 @@ proptest! {
         picks in vec(vec(any::<prop::sample::Index>(), 0..6), 0..8),
         chunk_bytes in 1..2000_u64,
         most_bytes in select(&[1_u64, 1000, 1 << 30][..]),
-        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct][..]),
+        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
         apart in 0..70_usize,

@@ -16,7 +16,7 @@ use windlass_core::read::{Backend, ShardReader, backend};
 use windlass_core::{Checkpoint, Control, Dest, Error, Io, Job, ReadOptions, Result};
 use windlass_core::{Shard, Strictness};
 
-const EVERY_IO: [Io; 4] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct];
+const EVERY_IO: [Io; 5] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring];
 const TENSOR_LEN: usize = 1000;
 
 /// Three tensors of 1000 bytes in one shard.

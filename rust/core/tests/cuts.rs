@@ -129,7 +129,7 @@ proptest! {
     fn parts_are_elements_that_are_picked_one_by_one(
         parts in vec(any_part(), 0..4),
         plan in any_plan(),
-        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct][..]),
+        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
     ) {

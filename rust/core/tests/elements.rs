@@ -115,7 +115,7 @@ proptest! {
         cases in any_cases(),
         padding in 0..9_usize,
         plan in prop_oneof![any_plan(), Just(PlanOptions::default())],
-        io in select(&[Io::Auto, Io::Mapped, Io::Buffered][..]),
+        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         threads in 0..5_usize,
     ) {
         let folder = tempfile::tempdir().unwrap();

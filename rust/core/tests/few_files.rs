@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use windlass_core::{Cache, Checkpoint, Control, Dest, Error, Io, Job, ReadOptions, Strictness};
 
+const EVERY_IO: [Io; 5] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring];
 const SHARDS: usize = 200;
 const TENSOR_LEN: usize = 100_000;
 
@@ -36,7 +37,7 @@ fn many_shards_are_read_with_few_files_open() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: before.maximum }).unwrap();
     let checkpoint = open().unwrap();
     let naive: Vec<_> = checkpoint.shards().iter().map(|shard| naive_read(&shard.path)).collect();
-    for io in [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct] {
+    for io in EVERY_IO {
         for cache in [Cache::Keep, Cache::Drop] {
             let memory = read(&checkpoint, io, cache).unwrap();
             for ((name, tensor), bytes) in checkpoint.tensors().iter().zip(&memory) {
@@ -49,7 +50,7 @@ fn many_shards_are_read_with_few_files_open() {
     while let Ok(file) = File::open(&index) {
         taken.push(file);
     }
-    for io in [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct] {
+    for io in EVERY_IO {
         let error = read(&checkpoint, io, Cache::Drop).unwrap_err();
         assert!(matches!(error, Error::Io { action: "opening", .. }), "{error}");
         assert!(error.to_string().contains("Too many open files"), "{error}");

@@ -255,7 +255,7 @@ proptest! {
         shards in any_shards(),
         picks in vec((any::<Choice>(), 0..=8_usize, 0..=8_usize), 0..30),
         plan in any_plan_options(),
-        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct][..]),
+        io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
     ) {

@@ -10,15 +10,17 @@ mod builders;
 use builders::{naive_read, sizes, write_checkpoint};
 use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 use windlass_core::read::Reason;
 use windlass_core::sys::file::disable_read_ahead;
 use windlass_core::sys::file_system::FileSystem;
 use windlass_core::sys::residency::{drop_cached, missing_ranges, resident_bytes};
-use windlass_core::{Cache, Checkpoint, Control, Dest, Io, Job, ReadOptions, ReadStats};
-use windlass_core::{Strictness, Way};
+use windlass_core::{BlockReader, Cache, Checkpoint, Control, Dest, Io, Job, Mapping, Place};
+use windlass_core::{ReadOptions, ReadStats, Strictness, Way};
 
-const EVERY_IO: [Io; 4] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct];
+const EVERY_IO: [Io; 5] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring];
 const MIB: usize = 1 << 20;
 
 struct Fixture {
@@ -167,6 +169,61 @@ fn a_cold_shard_is_read_past_the_page_cache_when_no_trace_is_wanted() {
     assert!(fixture.resident("b") > 9 * MIB as u64, "what others had cached stays");
 }
 
+/// Whether the system refused `io_uring`, which sandboxes do: then there is nothing to see.
+fn is_refused(stats: &ReadStats) -> bool {
+    stats.ways.iter().all(|way| matches!(way.reason, Reason::NoUring(_)))
+}
+
+#[test]
+fn a_queue_reads_each_shard_as_would_be_chosen_without_one() {
+    let Some(fixture) = Fixture::cold(&[10 * MIB, 10 * MIB + 1]) else { return };
+    fixture.warm("b", 0, 10 * MIB);
+    let stats = fixture.read(&by(Io::Uring, Cache::Drop));
+    if is_refused(&stats) {
+        return;
+    }
+    let ways = [
+        way(0, "uring-direct", Reason::LeavesNoTrace, 10 * MIB),
+        way(1, "uring", Reason::Resident, 10 * MIB + 1),
+    ];
+    assert_eq!((stats.ways.as_slice(), stats.backend), (&ways[..], "several"));
+    assert_eq!(fixture.resident("a"), 0);
+    assert!(fixture.resident("b") > 9 * MIB as u64, "what others had cached stays");
+}
+
+#[test]
+fn a_queue_reads_little_through_the_page_cache() {
+    let Some(fixture) = Fixture::cold(&[5000, 0, 77]) else { return };
+    let stats = fixture.read(&by(Io::Uring, Cache::Keep));
+    let little = Reason::Little;
+    let expected = [way(0, "uring", little, 5000), way(2, "uring", little, 77)];
+    assert!(is_refused(&stats) || stats.ways == expected, "{stats:?}");
+}
+
+#[test]
+fn all_calls_of_a_load_use_queues_and_its_blocks_too() {
+    let Some(fixture) = Fixture::cold(&[10 * MIB, 10 * MIB]) else { return };
+    let options = by(Io::Uring, Cache::Keep);
+    let ways = fixture.checkpoint.look(&[0, 1], &options);
+    let expected = |tensor| way(tensor, "uring", Reason::Fits, 10 * MIB);
+    for (tensor, threads) in [(0, 16), (1, 3)] {
+        let options = ReadOptions { threads, ..options };
+        let mut memory = vec![0; 10 * MIB];
+        let jobs = vec![Job { tensor, start: 0, dest: Dest::from_slice(&mut memory).into() }];
+        let stats = fixture.checkpoint.read_by(&ways, jobs, &options, &Control::default()).unwrap();
+        assert!(is_refused(&stats) || stats.ways == [expected(tensor)], "{stats:?}");
+    }
+    let Some(fixture) = Fixture::cold(&[10 * MIB, 10 * MIB]) else { return };
+    let Fixture { folder: _folder, checkpoint } = fixture;
+    let reader = BlockReader::start(Arc::new(checkpoint), &[0, 1], 1 << 30, &options);
+    for tensor in [0, 1] {
+        reader.begin(&[Place { tensor, start: 0 }], Mapping::anonymous(10 * MIB).unwrap());
+        while reader.take(Duration::from_secs(60)).unwrap().is_none() {}
+    }
+    let stats = reader.close();
+    assert!(is_refused(&stats) || stats.ways == [expected(0), expected(1)], "{stats:?}");
+}
+
 #[test]
 fn dropping_leaves_the_page_cache_as_it_was() {
     for io in EVERY_IO {
@@ -183,7 +240,7 @@ fn dropping_leaves_the_page_cache_as_it_was() {
 
 #[test]
 fn keeping_leaves_what_was_read_in_the_page_cache() {
-    for io in [Io::Auto, Io::Mapped, Io::Buffered] {
+    for io in [Io::Auto, Io::Mapped, Io::Buffered, Io::Uring] {
         let Some(fixture) = Fixture::cold(&[3 * MIB]) else { return };
         fixture.read(&by(io, Cache::Keep));
         assert!(fixture.resident("a") > 2 * MIB as u64, "{io:?}");

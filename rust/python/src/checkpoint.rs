@@ -302,8 +302,10 @@ fn parse_io(io: &str) -> PyResult<Io> {
         "mapped" => Ok(Io::Mapped),
         "buffered" => Ok(Io::Buffered),
         "direct" => Ok(Io::Direct),
+        "uring" => Ok(Io::Uring),
         other => Err(PyValueError::new_err(format!(
-            "io should be \"auto\", \"mapped\", \"buffered\" or \"direct\", found {other:?}"
+            "io should be \"auto\", \"mapped\", \"buffered\", \"direct\" or \"uring\", \
+             found {other:?}"
         ))),
     }
 }

@@ -3,6 +3,7 @@
 use super::{Cache, Io};
 use crate::sys::file_system::FileSystem;
 use std::fmt;
+use std::io;
 
 /// Parts shorter than this on average are left to the page cache, which fetches no more than the
 /// pages they touch, and keeps those that the next one touches too.
@@ -51,6 +52,28 @@ pub enum Reason {
     TooLarge,
     /// The system refused to read past the page cache.
     Refused,
+    /// Several reads at a time were asked for, and cannot be had.
+    NoUring(NoUring),
+}
+
+/// Why there is no `io_uring`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoUring {
+    /// It was left out when this library was built, or the system has none.
+    NotBuilt,
+    /// The system refused it, by this error number.
+    Refused(i32),
+}
+
+impl fmt::Display for NoUring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotBuilt => f.write_str("io_uring is not in this build"),
+            Self::Refused(code) => {
+                write!(f, "io_uring was refused: {}", io::Error::from_raw_os_error(*code))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -66,6 +89,7 @@ impl fmt::Display for Reason {
             Self::Fits => "the page cache has room for it",
             Self::TooLarge => "the page cache has no room for it",
             Self::Refused => "direct reads were refused",
+            Self::NoUring(refusal) => return refusal.fmt(f),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! bounce memory of fixed size: the blocks that a read touches are read into it, and what is wanted
 //! of them is copied out. Where the system refuses, reads go on through the page cache.
 
-use super::{Backend, ShardReader};
+use super::{Backend, Reason, ShardReader};
 use crate::checkpoint::Shard;
 use crate::error::Result;
 use crate::plan::PlanOptions;
@@ -82,14 +82,14 @@ impl Bounce {
 
 /// An open file, the size of its blocks (`None`: direct reads were refused), and bounce memory
 /// once something is read.
-struct DirectFile {
-    file: File,
-    block: Option<usize>,
+pub(super) struct DirectFile {
+    pub(super) file: File,
+    pub(super) block: Option<usize>,
     bounce: Option<Bounce>,
 }
 
 impl DirectFile {
-    fn of(file: File) -> Self {
+    pub(super) fn of(file: File) -> Self {
         disable_read_ahead(&file);
         let block = start_direct(&file);
         Self { file, block, bounce: None }
@@ -138,7 +138,7 @@ impl ShardReader for DirectFile {
         let mut dests = dests;
         while offset < end {
             let Some(block) = self.block else { return read_at(&self.file, offset, dests) };
-            let window = Window::of(offset, end, block);
+            let window = Window::of(offset, end, block, BOUNCE_BYTES);
             match self.fetch(&window, block)? {
                 None => self.give_up()?,
                 Some(bytes) => {
@@ -150,8 +150,8 @@ impl ShardReader for DirectFile {
         Ok(())
     }
 
-    fn is_refused(&self) -> bool {
-        self.block.is_none()
+    fn instead(&self) -> Option<(&'static str, Reason)> {
+        self.block.is_none().then_some(("buffered", Reason::Refused))
     }
 
     /// Also where the system did not refuse: some file systems take the request, and cache.
@@ -162,19 +162,19 @@ impl ShardReader for DirectFile {
 
 /// Blocks that fit the bounce memory, and which bytes of them are wanted.
 #[derive(Debug, PartialEq)]
-struct Window {
-    start: u64,
-    len: usize,
-    wanted_start: usize,
-    wanted_end: usize,
+pub(super) struct Window {
+    pub(super) start: u64,
+    pub(super) len: usize,
+    pub(super) wanted_start: usize,
+    pub(super) wanted_end: usize,
 }
 
 impl Window {
     /// As much of `offset..end` as fits, with the rest of its first and last block.
-    fn of(offset: u64, end: u64, block: usize) -> Self {
+    pub(super) fn of(offset: u64, end: u64, block: usize, most_bytes: usize) -> Self {
         let small = |bytes: u64| usize::try_from(bytes).expect("less than the bounce memory");
         let start = offset - offset % block as u64;
-        let wanted_end = small((end - start).min(BOUNCE_BYTES as u64));
+        let wanted_end = small((end - start).min(most_bytes as u64));
         Self {
             start,
             len: wanted_end.next_multiple_of(block),
@@ -202,7 +202,7 @@ mod tests {
         for (offset, end, (start, len, wanted)) in rows {
             let (wanted_start, wanted_end) = (wanted.start, wanted.end);
             let expected = Window { start, len, wanted_start, wanted_end };
-            assert_eq!(Window::of(offset, end, 4096), expected, "{offset}..{end}");
+            assert_eq!(Window::of(offset, end, 4096, BOUNCE_BYTES), expected, "{offset}..{end}");
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let mut memory = vec![0; 20];
         reader.read(3, &mut [Dest::from_slice(&mut memory)]).unwrap();
         assert_eq!(memory, expected[3..23]);
-        assert!(reader.is_refused());
+        assert_eq!(reader.instead(), Some(("buffered", Reason::Refused)));
     }
 
     #[cfg(target_os = "linux")]

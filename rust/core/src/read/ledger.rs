@@ -35,9 +35,9 @@ impl Ledger {
     }
 
     /// Takes note of destinations that are about to change.
-    pub(super) fn begin(&self, wanted: &[(usize, u64)]) {
+    pub(super) fn begin(&self, wanted: impl Iterator<Item = (usize, u64)>) {
         for (job, _) in wanted {
-            self.entries[*job].begun.store(true, Ordering::Relaxed);
+            self.entries[job].begun.store(true, Ordering::Relaxed);
         }
     }
 

@@ -2,7 +2,8 @@
 //! shard, and none where little is wanted.
 
 use super::choose::{Facts, Reason, choose};
-use super::route::Portion;
+use super::means::Means;
+use super::route::{Portion, Route};
 use super::{Cache, Io, ReadOptions, whole};
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{PlanOptions, Read, plan_reads};
@@ -27,18 +28,36 @@ const SAMPLE_BYTES: u64 = 256 << 10;
 
 /// How each shard is to be read, and why: chosen once for all that belongs together.
 #[derive(Clone, Debug)]
-pub struct Ways(Vec<(Portion, (Io, Reason))>);
+pub struct Ways {
+    /// Of each shard that was looked at; by `io_uring`, [`Io::Buffered`] or [`Io::Direct`] by it.
+    chosen: Vec<(Portion, (Io, Reason))>,
+    means: Means,
+}
 
 impl Ways {
-    /// What was looked at, with the way of each.
-    pub(super) fn chosen(&self) -> impl Iterator<Item = &(Portion, (Io, Reason))> {
-        self.0.iter()
+    /// What they are ways with.
+    pub(super) fn means(&self) -> &Means {
+        &self.means
     }
 
-    /// The way of a shard; the page cache's, if nobody looked at it.
-    pub(super) fn of(&self, shard: usize) -> (Io, Reason) {
-        let found = self.0.binary_search_by_key(&shard, |(portion, _)| portion.shard);
-        found.map_or((Io::Buffered, Reason::Unknown), |position| self.0[position].1)
+    /// Bytes that are read of all that was looked at.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.chosen.iter().map(|(portion, _)| portion.read_bytes).sum()
+    }
+
+    /// Routes for all that was looked at.
+    pub(super) fn routes(&self, options: &ReadOptions) -> Vec<Route<'static>> {
+        let portions = self.chosen.iter().map(|(portion, _)| portion.clone());
+        portions.map(|portion| self.route(portion, options)).collect()
+    }
+
+    /// The route of a shard; through the page cache, if nobody looked at it.
+    pub(super) fn route(&self, portion: Portion, options: &ReadOptions) -> Route<'static> {
+        let found = self.chosen.binary_search_by_key(&portion.shard, |(portion, _)| portion.shard);
+        let unknown = (Io::Buffered, Reason::Unknown);
+        let (io, reason) = found.map_or(unknown, |position| self.chosen[position].1);
+        let backend = self.means.backend(io, options);
+        Route::new(portion, backend, self.means.reason(reason), options.cache)
     }
 }
 
@@ -54,24 +73,29 @@ impl Checkpoint {
         let plan = plan_reads(&wants, &whole_parts);
         let of_shard = |reads: &[Read]| Portion::of_reads(reads, whole_parts.max_gap);
         let portions = plan.reads.chunk_by(|a, b| a.shard == b.shard).map(of_shard);
-        self.choose_ways(portions.collect(), options)
+        self.choose_ways(portions.collect(), Means::of(options), options)
     }
 
     /// The ways of portions, by shard.
-    pub(super) fn choose_ways(&self, portions: Vec<Portion>, options: &ReadOptions) -> Ways {
+    pub(super) fn choose_ways(
+        &self,
+        portions: Vec<Portion>,
+        means: Means,
+        options: &ReadOptions,
+    ) -> Ways {
         let read_bytes: u64 = portions.iter().map(|portion| portion.read_bytes).sum();
-        let chosen = match options.io {
-            Io::Auto if read_bytes < LITTLE_BYTES && options.cache == Cache::Keep => {
+        let chosen = match means.io {
+            Io::Auto | Io::Uring if read_bytes < LITTLE_BYTES && options.cache == Cache::Keep => {
                 vec![(Io::Buffered, Reason::Little); portions.len()]
             }
-            Io::Auto => {
+            Io::Auto | Io::Uring => {
                 let look = |portion: &Portion| Sight::of(&self.shards()[portion.shard], portion);
                 let sights: Vec<_> = portions.iter().map(look).collect();
                 choose_by_sights(&portions, &sights, available_memory(), options.cache)
             }
             io => vec![(io, Reason::Asked); portions.len()],
         };
-        Ways(portions.into_iter().zip(chosen).collect())
+        Ways { chosen: portions.into_iter().zip(chosen).collect(), means }
     }
 }
 

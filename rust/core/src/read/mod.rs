@@ -13,22 +13,30 @@ mod job;
 mod ledger;
 mod look;
 mod mapped;
+mod means;
 pub mod pool;
 mod positional;
 mod prefetch;
+mod reads;
 mod route;
 mod rows;
 mod stream;
 mod task;
+#[cfg(all(feature = "uring", target_os = "linux"))]
+mod uring;
+#[cfg(not(all(feature = "uring", target_os = "linux")))]
+#[path = "no_uring.rs"]
+mod uring;
 mod worker;
 
-pub use choose::Reason;
+pub use choose::{NoUring, Reason};
 pub use cuts::{Cut, CutJob};
 pub use job::{ElementsDest, Job, JobDest};
 pub use ledger::{Ledger, Touched};
 pub use look::Ways;
 pub use pool::Control;
 pub use prefetch::{Ahead, Prefetch};
+pub use reads::{FailedRead, Reads};
 pub use route::Way;
 pub use rows::RowsDest;
 pub use stream::{BlockReader, Place};
@@ -37,13 +45,15 @@ use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::Result;
 use crate::plan::{PlanOptions, ReadPlan, Want, plan_reads};
 use crate::sys::dest::Dest;
-use agenda::Agenda;
+use agenda::{Agenda, Group};
+use means::Means;
+use pool::Tasks;
 use route::{Portion, Route};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use task::{STRETCH_BYTES, Task};
+use task::STRETCH_BYTES;
 use worker::Worker;
 
 /// Which way bytes are fetched.
@@ -58,6 +68,9 @@ pub enum Io {
     Buffered,
     /// Read around the page cache; where the system refuses, as [`Io::Buffered`].
     Direct,
+    /// As [`choose`](choose::choose) says of each shard, but with several reads of each thread under
+    /// way at a time (`io_uring`); where the system refuses that, as [`Io::Auto`].
+    Uring,
 }
 
 /// What becomes of the page cache.
@@ -125,6 +138,16 @@ pub trait Backend: Sync {
     fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>>;
 }
 
+impl<B: Backend + ?Sized> Backend for &B {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn open(&self, shard: &Shard) -> Result<Box<dyn ShardReader>> {
+        (**self).open(shard)
+    }
+}
+
 /// A shard opened by one worker.
 pub trait ShardReader {
     /// Fills `dests`, one after another, from `offset` of the file on.
@@ -133,9 +156,18 @@ pub trait ShardReader {
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
 
-    /// Whether the system refused to read this way, so that another one was taken.
-    fn is_refused(&self) -> bool {
-        false
+    /// Carries out reads until there are no more: one after another, unless the reader can have
+    /// several under way.
+    ///
+    /// # Errors
+    /// Those of [`ShardReader::read`], with the place of the read.
+    fn read_all(&mut self, reads: &mut Reads<'_, '_>) -> Result<(), FailedRead> {
+        reads.one_by_one(self)
+    }
+
+    /// The backend that was taken instead, and why, where the system refused to read this way.
+    fn instead(&self) -> Option<(&'static str, Reason)> {
+        None
     }
 
     /// The file, if reading it left its pages in the page cache.
@@ -151,6 +183,7 @@ pub fn backend(io: Io) -> &'static dyn Backend {
         Io::Auto | Io::Buffered => &positional::Positional { read_ahead: true },
         Io::Mapped => &mapped::Mapped { read_ahead: true },
         Io::Direct => &direct::Direct,
+        Io::Uring => uring::lone(),
     }
 }
 
@@ -180,13 +213,11 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
-        let plan = match options.io {
-            Io::Auto | Io::Direct => direct::fitting(&options.plan, options.reader_threads()),
-            Io::Mapped | Io::Buffered => options.plan,
-        };
-        let agenda = self.agenda(jobs, plan)?;
-        let ways = self.choose_ways(agenda.portions().cloned().collect(), options);
-        self.carry_out(agenda, &routes_by(&ways, options.cache), options, control)
+        let means = Means::of(options);
+        let agenda = self.agenda(jobs, means.fitting(options))?;
+        let ways = self.choose_ways(agenda.portions().cloned().collect(), means, options);
+        let options = ReadOptions { io: ways.means().io, ..*options };
+        self.carry_out(agenda, &ways.routes(&options), &options, control)
     }
 
     /// The same by ways that were chosen before; those of `options` are not looked at.
@@ -200,10 +231,9 @@ impl Checkpoint {
         options: &ReadOptions,
         control: &Control,
     ) -> Result<ReadStats> {
-        let plan = direct::fitting(&options.plan, options.reader_threads());
-        let agenda = self.agenda(jobs, plan)?;
-        let route =
-            |portion: &Portion| Route::by(portion.clone(), ways.of(portion.shard), options.cache);
+        let options = &ReadOptions { io: ways.means().io, ..*options };
+        let agenda = self.agenda(jobs, ways.means().fitting(options))?;
+        let route = |portion: &Portion| ways.route(portion.clone(), options);
         let routes: Vec<_> = agenda.portions().map(route).collect();
         self.carry_out(agenda, &routes, options, control)
     }
@@ -220,8 +250,8 @@ impl Checkpoint {
         control: &Control,
     ) -> Result<ReadStats> {
         let agenda = self.agenda(jobs, options.plan)?;
-        let route =
-            |portion: &Portion| Route::new(portion.clone(), backend, Reason::Asked, options.cache);
+        let by = |portion| Route::new(portion, Box::new(backend), Reason::Asked, options.cache);
+        let route = |portion: &Portion| by(portion.clone());
         let routes: Vec<_> = agenda.portions().map(route).collect();
         self.carry_out(agenda, &routes, options, control)
     }
@@ -238,11 +268,10 @@ impl Checkpoint {
         control.keep(Arc::clone(&ledger));
         let (groups, reads) = (agenda.into_groups(threads, STRETCH_BYTES), AtomicUsize::new(0));
         let start = || Worker::new(self, routes, Some(&ledger));
-        let work = |worker: &mut Worker<'_>, task: Task<'_>, control: &Control| {
-            reads.fetch_add(1, Ordering::Relaxed);
-            worker.run(task, control)
+        let work = |worker: &mut Worker<'_>, tasks: Tasks<'_, Group<'_>>, control: &Control| {
+            worker.run(tasks.inspect(|_| _ = reads.fetch_add(1, Ordering::Relaxed)), control)
         };
-        pool::run(threads, groups, control, start, work)?;
+        pool::run_groups(threads, groups, control, start, work)?;
         let ways: Vec<Way> = routes.iter().map(Route::way).collect();
         let bytes = ways.iter().map(|way| way.bytes).sum();
         let backend = common_backend(&ways, options.io);
@@ -253,11 +282,6 @@ impl Checkpoint {
 /// The bytes of a whole tensor.
 fn whole(tensor: &Located) -> Want {
     Want { shard: tensor.shard, range: tensor.file_range.clone(), element_bytes: None }
-}
-
-/// Routes for ways that were chosen.
-fn routes_by(ways: &Ways, cache: Cache) -> Vec<Route<'static>> {
-    ways.chosen().map(|(portion, way)| Route::by(portion.clone(), *way, cache)).collect()
 }
 
 /// The backend of all ways; where nothing was read, the one that would have been.

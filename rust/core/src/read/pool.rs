@@ -4,6 +4,7 @@
 use super::ledger::Ledger;
 use crate::error::{Error, Result};
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,24 @@ pub fn run<Task, Group: IntoIterator<Item = Task> + Send, State>(
     start: impl Fn() -> State + Sync,
     work: impl Fn(&mut State, Task, &Control) -> Result<()> + Sync,
 ) -> Result<()> {
+    let one_by_one = |state: &mut State, mut tasks: Tasks<'_, Group>, control: &Control| {
+        tasks.try_for_each(|task| work(state, task, control))
+    };
+    run_groups(threads, groups, control, start, one_by_one)
+}
+
+/// As [`run`], with the tasks of a group all handed to one call of `work`, which takes them when it
+/// is ready for them. After an error, or when `control` was cancelled, there are no more.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_groups<Group: IntoIterator + Send, State>(
+    threads: usize,
+    groups: Vec<Group>,
+    control: &Control,
+    start: impl Fn() -> State + Sync,
+    work: impl Fn(&mut State, Tasks<'_, Group>, &Control) -> Result<()> + Sync,
+) -> Result<()> {
     let threads = threads.min(groups.len());
     let groups = Mutex::new(groups.into_iter());
     let queue = Queue { groups, failed: AtomicBool::new(false), failure: Mutex::new(None) };
@@ -118,31 +137,50 @@ pub(super) fn start_free_thread(work: impl FnOnce() + Send + 'static) -> Option<
     Builder::new().name("windlass".to_owned()).spawn(work).ok()
 }
 
+/// The tasks of a group that are still to be done.
+pub struct Tasks<'q, Group: IntoIterator> {
+    left: Group::IntoIter,
+    control: &'q Control,
+    failed: &'q AtomicBool,
+    /// Whether a task was left undone.
+    stopped: &'q Cell<bool>,
+}
+
+impl<Group: IntoIterator> Iterator for Tasks<'_, Group> {
+    type Item = Group::Item;
+
+    fn next(&mut self) -> Option<Group::Item> {
+        let task = self.left.next()?;
+        let stop = self.control.is_cancelled() || self.failed.load(Ordering::Relaxed);
+        self.stopped.set(self.stopped.get() || stop);
+        (!stop).then_some(task)
+    }
+}
+
 struct Queue<Group> {
     groups: Mutex<std::vec::IntoIter<Group>>,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
 
-impl<Task, Group: IntoIterator<Item = Task>> Queue<Group> {
+impl<Group: IntoIterator> Queue<Group> {
     fn drain<State>(
         &self,
         control: &Control,
         start: &impl Fn() -> State,
-        work: &impl Fn(&mut State, Task, &Control) -> Result<()>,
+        work: &impl Fn(&mut State, Tasks<'_, Group>, &Control) -> Result<()>,
     ) {
         let mut state = start();
         while let Some(group) = self.next() {
-            for task in group {
-                if control.is_cancelled() {
-                    return self.fail(Error::Cancelled);
-                }
-                if self.failed.load(Ordering::Relaxed) {
-                    return;
-                }
-                if let Err(error) = work(&mut state, task, control) {
-                    return self.fail(error);
-                }
+            let stopped = Cell::new(false);
+            let (left, failed) = (group.into_iter(), &self.failed);
+            let tasks = Tasks { left, control, failed, stopped: &stopped };
+            if let Err(error) = work(&mut state, tasks, control) {
+                return self.fail(error);
+            }
+            if stopped.get() {
+                // Unless it was an error that stopped it: that came first.
+                return self.fail(Error::Cancelled);
             }
         }
     }

@@ -27,7 +27,7 @@ impl Backend for Positional {
     }
 }
 
-struct OpenFile(File);
+pub(super) struct OpenFile(pub(super) File);
 
 impl ShardReader for OpenFile {
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()> {

@@ -2,22 +2,24 @@
 //! the page cache.
 
 use super::choose::Reason;
-use super::{Backend, Cache, Io, ShardReader, backend_leaving};
+use super::{Backend, Cache, ShardReader};
 use crate::checkpoint::Shard;
 use crate::error::Result;
 use crate::plan::Read;
 use crate::sys::file::reopen;
 use crate::sys::residency::{drop_cached, missing_ranges, page_bytes};
+use std::fs::File;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How one shard was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// Position of the shard.
     pub shard: usize,
-    /// The backend: `"mapped"`, `"buffered"` or `"direct"`.
+    /// The backend: `"mapped"`, `"buffered"` or `"direct"`; by `io_uring` `"uring"` through the page
+    /// cache and `"uring-direct"` past it.
     pub backend: &'static str,
     /// Why this one.
     pub reason: Reason,
@@ -78,11 +80,12 @@ impl Portion {
 
 /// How one shard is being read.
 pub(super) struct Route<'a> {
-    backend: &'a dyn Backend,
+    backend: Box<dyn Backend + Send + 'a>,
     portion: Portion,
     reason: Reason,
     cache: Cache,
-    refused: AtomicBool,
+    /// The backend that was taken where the system refused this one, and why.
+    instead: OnceLock<(&'static str, Reason)>,
     delivered: AtomicU64,
     /// What was not in the page cache before, and is to be taken out again; in ascending order.
     not_kept: OnceLock<Vec<Range<u64>>>,
@@ -91,17 +94,12 @@ pub(super) struct Route<'a> {
 impl<'a> Route<'a> {
     pub(super) fn new(
         portion: Portion,
-        backend: &'a dyn Backend,
+        backend: Box<dyn Backend + Send + 'a>,
         reason: Reason,
         cache: Cache,
     ) -> Self {
-        let (refused, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { backend, portion, reason, cache, refused, delivered, not_kept: OnceLock::new() }
-    }
-
-    /// By the backend for a way of reading.
-    pub(super) fn by(portion: Portion, (io, reason): (Io, Reason), cache: Cache) -> Self {
-        Self::new(portion, backend_leaving(io, cache), reason, cache)
+        let (instead, delivered) = (OnceLock::new(), AtomicU64::new(0));
+        Self { backend, portion, reason, cache, instead, delivered, not_kept: OnceLock::new() }
     }
 
     pub(super) fn shard(&self) -> usize {
@@ -121,15 +119,17 @@ impl<'a> Route<'a> {
         self.backend.open(shard)
     }
 
-    /// After a read of some bytes, also a failed one.
-    pub(super) fn after(&self, reader: &dyn ShardReader, read: Range<u64>) {
-        if reader.is_refused() {
-            self.refused.store(true, Ordering::Relaxed);
+    /// After reads by a reader, also failed ones: whether it was refused.
+    pub(super) fn note(&self, reader: &(impl ShardReader + ?Sized)) {
+        if let Some(instead) = reader.instead() {
+            self.instead.get_or_init(|| instead);
         }
-        if let Some(file) = reader.cached_file() {
-            let not_kept = self.not_kept.get().map_or(&[][..], Vec::as_slice);
-            pages_within(not_kept, &read).for_each(|pages| drop_cached(file, &pages));
-        }
+    }
+
+    /// Takes what a read brought into the page cache out again, if it is to be left as it was.
+    pub(super) fn drop_read(&self, file: &File, read: &Range<u64>) {
+        let not_kept = self.not_kept.get().map_or(&[][..], Vec::as_slice);
+        pages_within(not_kept, read).for_each(|pages| drop_cached(file, &pages));
     }
 
     /// After bytes have reached their destinations.
@@ -138,11 +138,8 @@ impl<'a> Route<'a> {
     }
 
     pub(super) fn way(&self) -> Way {
-        let (backend, reason) = if self.refused.load(Ordering::Relaxed) {
-            ("buffered", Reason::Refused)
-        } else {
-            (self.backend.name(), self.reason)
-        };
+        let asked = (self.backend.name(), self.reason);
+        let (backend, reason) = self.instead.get().copied().unwrap_or(asked);
         let bytes = self.delivered.load(Ordering::Relaxed);
         Way { shard: self.shard(), backend, reason, bytes }
     }

@@ -6,7 +6,7 @@ use super::pool::{Control, caught, start_free_thread};
 use super::route::{Route, Way};
 use super::task::{STRETCH_BYTES, Share, Task, stretches};
 use super::worker::Worker;
-use super::{Io, ReadOptions, ReadStats, common_backend, direct, routes_by};
+use super::{Io, ReadOptions, ReadStats, common_backend};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::plan::{PlanOptions, Read, Target, Want, plan_reads};
@@ -91,14 +91,13 @@ impl BlockReader {
         options: &ReadOptions,
     ) -> Self {
         let ways = checkpoint.look(tensors, options);
-        let plan = direct::fitting(&options.plan, options.reader_threads());
-        let bytes: u64 = ways.chosen().map(|(portion, _)| portion.read_bytes).sum();
+        let (plan, bytes) = (ways.means().fitting(options), ways.read_bytes());
         let reads = usize::try_from(bytes.div_ceil(plan.chunk_bytes)).unwrap_or(usize::MAX);
         let threads = options.reader_threads().min(reads);
         let stretch_bytes =
             (bytes.min(most_bytes) / (2 * threads.max(1) as u64)).min(STRETCH_BYTES);
         let shared = Arc::new(Shared {
-            routes: routes_by(&ways, options.cache),
+            routes: ways.routes(options),
             checkpoint,
             plan,
             stretch_bytes,
@@ -114,7 +113,7 @@ impl BlockReader {
         };
         let threads: Vec<_> = (0..threads).map_while(start).collect();
         let thread_count = threads.len().max(1);
-        Self { shared, threads, thread_count, io: options.io }
+        Self { shared, threads, thread_count, io: ways.means().io }
     }
 
     /// Has a block read into new memory, after those that were begun before.
@@ -259,17 +258,17 @@ impl Shared {
     fn read<'a>(&'a self, worker: &mut Worker<'a>, stretch: Stretch) {
         let Stretch { block, reads } = stretch;
         worker.check_shard();
+        let is_over = || self.control.is_cancelled() || self.lock().has_failed(block);
         let read_all = || {
-            for mut read in reads {
-                if self.control.is_cancelled() || self.lock().has_failed(block) {
-                    break;
-                }
+            let mut reads = reads; // What is read into is gone when this ends, and not before.
+            let tasks = reads.iter_mut().take_while(|_| !is_over()).map(|read| {
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                worker.run(read.task(), &self.control)?;
-            }
-            Ok(())
+                read.task()
+            });
+            worker.run(tasks, &self.control)
         };
-        self.lock().finish(block, caught(read_all));
+        let outcome = caught(read_all);
+        self.lock().finish(block, outcome);
         self.done.notify_all();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::job::JobDest;
 use crate::plan::{Piece, Read, ReadPlan, Target};
+use std::ops::Range;
 
 /// A thread reads this much of a file from front to back before it goes elsewhere, if that leaves
 /// two such stretches to every thread: then the kernel sees it coming, and reads ahead in large
@@ -31,10 +32,20 @@ impl Task<'_> {
         (self.shard, self.offset)
     }
 
+    /// Bytes that are read.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.iter().map(|share| share.len).sum()
+    }
+
+    /// Which bytes of the file are read.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.len() as u64
+    }
+
     /// Jobs that want something of it, and how many bytes.
-    pub(super) fn wanted(&self) -> Vec<(usize, u64)> {
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (usize, u64)> {
         let dests = self.pieces.iter().filter_map(|share| share.dest.as_ref());
-        dests.map(|(job, dest)| (*job, dest.delivered())).collect()
+        dests.map(|(job, dest)| (*job, dest.delivered()))
     }
 
     /// Bytes that are not read into place.

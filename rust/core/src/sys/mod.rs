@@ -15,3 +15,5 @@ pub mod residency;
 pub mod source;
 pub(crate) mod strided;
 mod transpose;
+#[cfg(all(feature = "uring", target_os = "linux"))]
+pub(crate) mod uring;
