@@ -269,7 +269,8 @@ impl Shared {
             }
             Ok(())
         };
-        self.lock().finish(block, caught(read_all));
+        let outcome = caught(read_all);
+        self.lock().finish(block, outcome);
         self.done.notify_all();
     }
 }
