@@ -60,7 +60,7 @@ fn files_of_other_formats_are_told_by_their_first_bytes() {
         (b"\x80\x04\x95\x1d\0\0\0\0\0\0\0}", "pickle"),
         (b"\x89HDF\r\n\x1a\n\0\0\0\0", "HDF5"),
         (b"\x93NUMPY\x01\0v\0{'descr'", "numpy"),
-        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "gzip"),
+        (b"\x1f\x8b\x08\x08\xd2\x04\x1a\x67\0\x03", "gzip"),
         (b"\x28\xb5\x2f\xfd\x04\x58\x19\0", "zstd"),
         (b"<!DOCTYPE html>\n<html>", "web page"),
         (b"\n<html lang=\"en\">", "web page"),
