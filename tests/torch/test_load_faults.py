@@ -162,11 +162,11 @@ def test_tensor_that_was_being_filled_is_told_from_those_that_are_whole(
     monkeypatch.setattr("windlass.torch.pieces.STAGING_BYTES", SHAPE[1] * 8)
     original, reads = fill._read, []
 
-    def read(*arguments: Any, **options: Any) -> None:
+    def read(*arguments: Any, **options: Any) -> Any:
         reads.append(arguments[1])
         if len(reads) == 4:
             raise ReadFailed("cable pulled")
-        original(*arguments, **options)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(fill, "_read", read)
     model = Target()
