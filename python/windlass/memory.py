@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,21 @@ def memory_for(what: str, kind: type[NotEnoughMemory] = NotEnoughMemory) -> Iter
         for note in getattr(error, "__notes__", ()):
             told.add_note(note)
         raise told from error
+
+
+def check_room(nbytes: int) -> None:
+    """Make sure that about so much memory can be had; none of it is touched.
+
+    Args:
+        nbytes: how many bytes.
+
+    Raises:
+        MemoryError: it cannot.
+    """
+    try:
+        mmap.mmap(-1, nbytes).close()
+    except OSError as error:
+        raise MemoryError(f"{nbytes} bytes are not to be had") from error
 
 
 def _is_about_memory(error: Exception) -> bool:

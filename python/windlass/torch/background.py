@@ -14,7 +14,7 @@ import torch
 
 from windlass import _rust
 from windlass.errors import NoMemoryToSave, SnapshotTooLarge
-from windlass.memory import memory_for
+from windlass.memory import check_room, memory_for
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
 from windlass.torch.save_pickles import copy_to_host
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from windlass.types import PathLike, Progress
 
 logger = logging.getLogger(__name__)
+
+#: Room for a thread to begin: its stack, and what Python needs first. Where that is missing a
+#: thread can end before it says that it began, and `Thread.start` waits for ever.
+_THREAD_BYTES = 16 << 20
 
 #: The last save of each folder, so that saves of one folder end in the order they were begun.
 _last: weakref.WeakValueDictionary[str, SaveHandle] = weakref.WeakValueDictionary()
@@ -61,6 +65,7 @@ class SaveHandle:
         )
         self._complaint = weakref.finalize(self, _complain, self._state)
         with memory_for("the thread of a save", NoMemoryToSave):
+            check_room(_THREAD_BYTES)
             self._thread.start()
 
     def done(self) -> bool:
