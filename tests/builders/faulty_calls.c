@@ -1,7 +1,8 @@
 // System calls that fail on demand, to be loaded before the C library's own (LD_PRELOAD).
 //
 // FAULTY_FILE: calls fail on files whose path contains this; without it, none does.
-// FAULTY_EVERY: every so manieth call fails. FAULTY_ERRNO: with this error.
+// FAULTY_EVERY: every so manieth call fails. FAULTY_ERRNO: with this error. Calls are counted anew
+// with another error: how many were made before one was seen to fail depends on the threads.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,10 +16,13 @@
 #include <unistd.h>
 
 static atomic_long calls;
+static atomic_int last_code;
 
 static int fails_now(void) {
     const char *every = getenv("FAULTY_EVERY"), *code = getenv("FAULTY_ERRNO");
-    if (!every || !code || (atomic_fetch_add(&calls, 1) + 1) % atol(every) != 0) return 0;
+    if (!every || !code) return 0;
+    if (atomic_exchange(&last_code, atoi(code)) != atoi(code)) atomic_store(&calls, 0);
+    if ((atomic_fetch_add(&calls, 1) + 1) % atol(every) != 0) return 0;
     errno = atoi(code);
     return 1;
 }
