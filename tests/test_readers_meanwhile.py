@@ -227,8 +227,8 @@ def test_a_pickle_index_that_is_written_to_meanwhile_is_read_again(
     index.write_text('{"weight_map": {"w": "a.bin"}}')
     load_pickle = pickles.load_pickle
 
-    def load_then_write(*arguments: Any) -> Any:
-        loaded = load_pickle(*arguments)
+    def load_then_write(*arguments: Any, **options: Any) -> Any:
+        loaded = load_pickle(*arguments, **options)
         if "b.bin" not in index.read_text():
             index.write_text('{"weight_map": {"w": "b.bin"}}')
             os.utime(index, ns=(0, index.stat().st_mtime_ns + 1))
@@ -249,8 +249,8 @@ def test_a_pickle_index_that_is_replaced_meanwhile_is_read_again(
     load_pickle = pickles.load_pickle
     saves = iter([new])
 
-    def load_then_save(*arguments: Any) -> Any:
-        loaded = load_pickle(*arguments)
+    def load_then_save(*arguments: Any, **options: Any) -> Any:
+        loaded = load_pickle(*arguments, **options)
         for checkpoint in saves:
             saver.save(tmp_path, checkpoint)
         return loaded
