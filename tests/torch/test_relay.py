@@ -6,8 +6,8 @@ for it. So a buffer that is filled again before its mark is reached gives wrong 
 
 from __future__ import annotations
 
-import contextlib
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -166,8 +166,9 @@ def test_what_is_smaller_is_moved(
 ) -> None:
     state, lanes = {"a": torch.arange(100.0).to(found)}, Lanes()
     fills = _fills(state, wanted)
-    discards = pytest.warns(UserWarning, match="imaginary")
-    with discards if found.is_complex else contextlib.nullcontext():
+    with warnings.catch_warnings():
+        # torch says once in a process that the imaginary part is lost.
+        warnings.filterwarnings("ignore", "Casting complex values to real", UserWarning)
         fill_by_relay(_source(tmp_path, state, 1), fills, ReadSettings(), lanes)
     assert [values.dtype for _, values in lanes.host.sent] == [moved]
     assert torch.equal(fills[0].tensor, torch.arange(100.0).to(wanted))
