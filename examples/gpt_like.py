@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import training
-from terminal import DemoFailed
+from terminal import DemoFailed, exit_status
 from torch import nn
 from windlass import PretrainedConfig, PreTrainedModel
 
@@ -160,17 +160,11 @@ def check_tie(model: GptLikeForCausalLM) -> None:
         raise DemoFailed(message)
 
 
-def main() -> int:
-    """Run the example; the exit status is 0 only if everything it checks is right."""
+def main() -> None:
+    """Run the example."""
     torch.manual_seed(0)
-    try:
-        check_tie(training.run(GptLikeForCausalLM(GptLikeConfig()), make_batch))
-    except DemoFailed as failure:
-        print(f"\nThe example failed: {failure}", file=sys.stderr)
-        return 1
-    print("\nEvery check passed.")
-    return 0
+    check_tie(training.run(GptLikeForCausalLM(GptLikeConfig()), make_batch))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 BAR_DELAY_SECONDS = 1.0
 INDENT = "   "
@@ -13,6 +14,17 @@ INDENT = "   "
 
 class DemoFailed(Exception):
     """The demo cannot go on; the message says why, to a person."""
+
+
+def exit_status(act: Callable[[], object]) -> int:
+    """Run an example, and say how it ended: the status is 0 only if all that it checks is right."""
+    try:
+        act()
+    except DemoFailed as failure:
+        print(f"\nThe example failed: {failure}", file=sys.stderr)
+        return 1
+    print("\nEvery check passed.")
+    return 0
 
 
 def step(number: int, title: str) -> None:

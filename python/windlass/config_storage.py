@@ -28,8 +28,8 @@ from windlass.config_file import (
 )
 from windlass.custom_code import check_auto_class, save_custom_code
 from windlass.errors import InvalidConfig, SaveFailed
+from windlass.spellings import take_token
 from windlass.text_files import write_text
-from windlass.tokens import take_token
 
 if TYPE_CHECKING:
     from windlass.types import PathLike

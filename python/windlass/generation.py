@@ -18,8 +18,8 @@ from windlass.config_file import (
     take_place,
 )
 from windlass.errors import SaveFailed
+from windlass.spellings import take_token
 from windlass.text_files import write_text
-from windlass.tokens import take_token
 
 if TYPE_CHECKING:
     from windlass.config import PretrainedConfig

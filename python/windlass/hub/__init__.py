@@ -10,7 +10,7 @@ from windlass.hub.cards import create_and_tag_model_card
 from windlass.hub.files import cached_file, commit_of, has_file
 from windlass.hub.push import PushToHubMixin
 from windlass.hub.shards import cached_shards
-from windlass.hub.spellings import take_token
+from windlass.spellings import take_token
 
 __all__ = [
     "PushToHubMixin",

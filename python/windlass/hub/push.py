@@ -13,8 +13,8 @@ from windlass.hub.cards import CARD, create_and_tag_model_card, warn_of_ignored
 from windlass.hub.library import hub_api, hub_library
 from windlass.hub.refusals import translated
 from windlass.hub.request import Request
-from windlass.hub.spellings import take_token, warn_of_old
 from windlass.hub.stale import find_stale
+from windlass.spellings import take_renamed, take_token, warn_of_old
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +88,8 @@ class PushToHubMixin:
         token = take_token(token, deprecated.pop("use_auth_token", None))
         place = {name: deprecated.pop(name, None) for name in ("repo_url", "organization")}
         ignore_metadata_errors = deprecated.pop("ignore_metadata_errors", False)
-        repo_id = _take_old_name(repo_id, deprecated.pop("repo_path_or_name", None))
+        old_name = deprecated.pop("repo_path_or_name", None)
+        repo_id = take_renamed(repo_id, old_name, "repo_id", "repo_path_or_name")
         warn_of_ignored(deprecated)
         folder, name = _folder_and_name(repo_id)
         repo_id = self._create_repo(name, private=private, token=token, **place)
@@ -191,16 +192,6 @@ class PushToHubMixin:
                 commit_description=commit_description,
                 create_pr=create_pr,
             )
-
-
-def _take_old_name(repo_id: str | None, old: str | None) -> str | None:
-    if old is None:
-        return repo_id
-    warn_of_old("repo_path_or_name", "repo_id")
-    if repo_id is not None:
-        message = "repo_id and its old name repo_path_or_name are both given; give repo_id alone"
-        raise ValueError(message)
-    return old
 
 
 def _folder_and_name(repo_id: str | None) -> tuple[str | None, str | None]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from windlass.hub.spellings import take_token, warn_of_resume
+from windlass.spellings import take_token, warn_of_resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

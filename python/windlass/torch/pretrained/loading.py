@@ -15,7 +15,7 @@ from torch import nn
 from windlass.opening import open_found
 from windlass.options import check_options
 from windlass.quiet import paused_gc
-from windlass.tokens import take_token
+from windlass.spellings import take_token
 from windlass.torch.pretrained.build import build
 from windlass.torch.pretrained.devices import find_device_for
 from windlass.torch.pretrained.dtypes import find_dtype, parse_dtype

@@ -17,7 +17,7 @@ from torch import nn
 from windlass.custom_code import save_custom_code
 from windlass.errors import NotSupported, SaveFailed
 from windlass.layout import PICKLE_FILE, SAFE_FILE, add_variant
-from windlass.tokens import take_token
+from windlass.spellings import take_token
 from windlass.torch.held_tensors import get_parameter_dtype
 from windlass.torch.pretrained.from_files import check_variant
 from windlass.torch.pretrained.tying import declared_ties

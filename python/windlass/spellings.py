@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def take_token(
@@ -23,13 +26,29 @@ def take_token(
         >>> take_token("hf_secret")
         'hf_secret'
     """
-    if use_auth_token is None:
-        return token
-    warn_of_old("use_auth_token", "token")
-    if token is not None:
-        message = "token and its old name use_auth_token are both given; give token alone"
+    return take_renamed(token, use_auth_token, "token", "use_auth_token", depth=5)
+
+
+def take_renamed(value: T, old_value: T, name: str, old: str, depth: int = 4) -> T:
+    """Return an argument, also where it was given by its old name.
+
+    Args:
+        value: what was given by the name of today.
+        old_value: what was given by the old one.
+        name: the name of today.
+        old: the old name.
+        depth: frames from here to the one that is warned of, as `warnings.warn` counts.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if old_value is None:
+        return value
+    warn_of_old(old, name, depth=depth)
+    if value is not None:
+        message = f"{name} and its old name {old} are both given; give {name} alone"
         raise ValueError(message)
-    return use_auth_token
+    return old_value
 
 
 def warn_of_resume(resume_download: object) -> None:
@@ -39,7 +58,7 @@ def warn_of_resume(resume_download: object) -> None:
         warnings.warn(message, FutureWarning, stacklevel=4)
 
 
-def warn_of_old(old: str, new: str) -> None:
+def warn_of_old(old: str, new: str, *, depth: int = 4) -> None:
     """Say that an argument has another name today."""
     message = f"{old} is deprecated, use {new}"
-    warnings.warn(message, FutureWarning, stacklevel=4)
+    warnings.warn(message, FutureWarning, stacklevel=depth)
