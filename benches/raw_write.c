@@ -39,6 +39,7 @@ static void touch_and_free(size_t bytes) {
     if (bytes == 0) return;
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) fail("mmap", "");
+    (void)madvise(memory, bytes, MADV_HUGEPAGE);
     for (size_t at = 0; at < bytes; at += 4096) ((volatile char *)memory)[at] = 1;
     munmap(memory, bytes);
 }

@@ -61,13 +61,16 @@ def touch_and_free(num_bytes: int) -> int:
     """Touch as much fresh memory and hand it back, so that the free pages are really there.
 
     A virtual machine may have given its free pages back to the host; whoever touches them first
-    pays for it. Here everybody has paid before the clock starts. Returns the bytes touched.
+    pays for it. Here everybody has paid before the clock starts. The memory is touched in huge
+    pages, so that it is there in large blocks, which can be had as large or as small pages.
+    Returns the bytes touched.
     """
     available = _number(SYSTEM, "MemAvailable") * KIBIBYTE
     num_bytes = min(num_bytes, int(available * MEMORY_SHARE))
     if num_bytes <= 0:
         return 0
     with mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
+        region.madvise(mmap.MADV_HUGEPAGE)
         pages = np.frombuffer(region, dtype=np.uint8)
         pages[:: mmap.PAGESIZE] = 1
         del pages  # The map closes only when nobody looks into it.

@@ -144,6 +144,7 @@ class Checkpoint:
         threads: int,
         io: str,
         cache: str = "keep",
+        fresh: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> ReadStats:
         """Fill destinations with parts of tensors, packed.
@@ -156,6 +157,7 @@ class Checkpoint:
             threads: see `read_into`.
             io: see `read_into`.
             cache: see `read_into`.
+            fresh: see `read_into`.
             progress: see `read_into`.
 
         """
@@ -193,6 +195,7 @@ class Checkpoint:
         threads: int,
         io: str,
         cache: str = "keep",
+        fresh: bool = False,
         ways: Ways | None = None,
         progress: Callable[[int], object] | None = None,
         on_failure: Callable[[list[tuple[int, bool]]], object] | None = None,
@@ -211,6 +214,7 @@ class Checkpoint:
             threads: reader threads; 0 leaves the number to the engine.
             io: `"auto"`, `"mapped"`, `"buffered"`, `"direct"` or `"uring"`.
             cache: `"keep"`, or `"drop"` to take out of the page cache what was not in it before.
+            fresh: the destinations were never touched: they may come in huge pages.
             ways: what `look` has chosen, instead of `io`.
             progress: called with the number of bytes delivered so far.
             on_failure: called before an error of the read is raised, with `(position, whole)` for
@@ -244,6 +248,11 @@ def available_memory() -> int | None:
 
     Page cache counts as free. None where the system does not say.
     """
+
+def copy_fresh(
+    sources: Sequence[Buffer | CapsuleType], destinations: Sequence[Buffer | CapsuleType]
+) -> None:
+    """Copy C-contiguous memory to memory of the same size that was never touched, on all cores."""
 
 def prefetch(
     parts: Sequence[tuple[Mapping, int, int]], budget: int, report: Callable[[str], object]

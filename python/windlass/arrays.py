@@ -161,7 +161,7 @@ def read_owned(
     arrays = {name: adapter.empty(name, info) for name, info in infos.items()}
     destinations = list(map(adapter.destination, arrays.values()))
     with track(sum(info.nbytes for info in infos.values()), progress) as tell:
-        stats = table.read_into(list(arrays), destinations, **settings, progress=tell)
+        stats = table.read_into(list(arrays), destinations, fresh=True, **settings, progress=tell)
     log_read(table, stats)
     return arrays
 
@@ -213,6 +213,7 @@ def _read_cuts(
             [infos[name].shape for name in cuts],
             [cut.cuts for cut in cuts.values()],
             list(map(adapter.destination, parts.values())),
+            fresh=True,
             **settings,
             progress=tell,
         )

@@ -121,5 +121,6 @@ def _load(
     loaded = {
         name: new_tensor(f"tensor `{name}`", shape, dtype) for name, (dtype, shape) in layouts
     }
-    source.fill([Fill(name, tensor) for name, tensor in loaded.items()], settings)
+    fills = [Fill(name, tensor) for name, tensor in loaded.items()]
+    source.fill(fills, settings._replace(fresh=True))
     return loaded

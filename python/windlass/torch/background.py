@@ -15,9 +15,11 @@ import torch
 from windlass import _rust
 from windlass.errors import NoMemoryToSave, SnapshotTooLarge
 from windlass.memory import check_room, memory_for
+from windlass.torch.engine import cast_dtype, is_written
 from windlass.torch.output import copy_cast
 from windlass.torch.save_checkpoint import prepare
 from windlass.torch.save_pickles import copy_to_host
+from windlass.torch.tensors import destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -208,16 +210,31 @@ def _check_room(needed: int, allowed: int | None) -> None:
 def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
     if isinstance(prepared.contents, dict):
         return copy_to_host(prepared.contents)
-    return [one._replace(tensor=_copy_tensor(one)) for one in prepared.contents]
+    return _copy_tensors(prepared.contents)
 
 
-def _copy_tensor(one: Placed) -> torch.Tensor:
-    """Copy a tensor as it will be in the file: packed, cast, in host memory."""
+def _copy_tensors(placed: list[Placed]) -> list[Placed]:
+    """Copy tensors as they will be in the file: packed, cast, in host memory."""
+    copies = [one._replace(tensor=_new_tensor(one)) for one in placed]
+    plain: list[tuple[Placed, Placed]] = []
+    for one, copy in zip(placed, copies, strict=True):
+        if is_written(one.tensor, one.dtype) and cast_dtype(one.tensor, one.dtype) is None:
+            plain.append((one, copy))
+        else:
+            _copy_elements(one, copy.tensor)
+    sources, targets = [one.tensor for one, _ in plain], [copy.tensor for _, copy in plain]
+    _rust.copy_fresh(list(map(destination, sources)), list(map(destination, targets)))
+    return copies
+
+
+def _new_tensor(one: Placed) -> torch.Tensor:
     with memory_for(f"tensor `{one.name}`", SnapshotTooLarge):
-        taken = torch.empty(one.tensor.shape, dtype=one.dtype)
+        return torch.empty(one.tensor.shape, dtype=one.dtype)
+
+
+def _copy_elements(one: Placed, target: torch.Tensor) -> None:
     bits = one.as_bits()
     if bits is None:
-        copy_cast(taken, one.tensor)
-        return taken
-    taken.view(bits.dtype).copy_(bits)
-    return taken
+        copy_cast(target, one.tensor)
+    else:
+        target.view(bits.dtype).copy_(bits)

@@ -47,6 +47,7 @@ class ReadSettings(NamedTuple):
         threads: reader threads; 0 leaves the number to the engine.
         io: see `windlass.types.Io`.
         cache: see `windlass.types.Cache`.
+        fresh: whether all places were never touched: they may come in huge pages.
         prefetch: bytes of what is mapped, and not read, that are read in the background.
         report: is told what each read did.
         tell: called with the number of bytes delivered so far.
@@ -57,6 +58,7 @@ class ReadSettings(NamedTuple):
     threads: int = 0
     io: Io = "auto"
     cache: Cache = "keep"
+    fresh: bool = False
     prefetch: int = 0
     report: ReadReport | None = None
     tell: Callable[[int], object] | None = None
@@ -162,7 +164,14 @@ def _fill_by_engine(source: SafeSource, fills: list[Fill], settings: ReadSetting
     settle = partial(touched.settle, names)
     try:
         stats = _read(
-            source, names, tensors, settings, settings.tell, dtypes=dtypes, on_failure=settle
+            source,
+            names,
+            tensors,
+            settings,
+            settings.tell,
+            dtypes=dtypes,
+            fresh=settings.fresh,
+            on_failure=settle,
         )
     except BaseException:
         changed = [one.tensor for one in fills if one.name in touched]
@@ -212,6 +221,7 @@ def _read(
     *,
     starts: list[int] | None = None,
     dtypes: list[str | None] | None = None,
+    fresh: bool = False,
     on_failure: Callable[[list[tuple[int, bool]]], object] | None = None,
 ) -> ReadStats:
     """Have the engine fill tensors."""
@@ -223,6 +233,7 @@ def _read(
         threads=settings.threads,
         io=settings.io,
         cache=settings.cache,
+        fresh=fresh,
         ways=settings.ways,
         progress=tell,
         on_failure=on_failure,

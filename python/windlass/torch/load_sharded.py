@@ -146,7 +146,7 @@ def fill_model(
             warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
         report = ReadReport()
-        settings = ReadSettings(threads or 0, io, cache, prefetch, report=report)
+        settings = ReadSettings(threads or 0, io, cache, prefetch=prefetch, report=report)
         with track(plan.nbytes, progress) as tell:
             plan.carry_out(settings._replace(tell=tell))
         report.log(source.path)

@@ -36,6 +36,7 @@ pub mod alias;
 pub mod checkpoint;
 mod checksum;
 pub mod convert;
+pub mod copy;
 pub mod dtype;
 pub mod error;
 pub mod header;

@@ -83,7 +83,7 @@ proptest! {
         let blocks: Vec<Vec<usize>> =
             picks.iter().map(|block| block.iter().map(|pick| pick.index(count)).collect()).collect();
         let plan = PlanOptions { chunk_bytes, ..PlanOptions::default() };
-        let options = ReadOptions { threads, io, cache, plan };
+        let options = ReadOptions { threads, io, cache, plan, fresh: false };
         let checkpoint = Arc::clone(&fixture.checkpoint);
         let reader = BlockReader::start(checkpoint, &blocks.concat(), most_bytes, &options);
         let (first, rest) = blocks.split_at(blocks.len() / 2);

@@ -132,12 +132,13 @@ proptest! {
         io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
+        fresh in any::<bool>(),
     ) {
         let fixture = Fixture::of(&parts);
         let expected = fixture.expected(&parts);
         let mut memory: Vec<_> = expected.iter().map(|bytes| vec![0xEE; bytes.len()]).collect();
         let jobs = fixture.checkpoint.cut_jobs(fixture.jobs(&parts, &mut memory)).unwrap();
-        let options = ReadOptions { threads, io, cache, plan };
+        let options = ReadOptions { threads, io, cache, plan, fresh };
         let control = Control::default();
         let stats = fixture.checkpoint.read_into(jobs, &options, &control).unwrap();
         let bytes = expected.iter().map(Vec::len).sum::<usize>() as u64;

@@ -258,6 +258,7 @@ proptest! {
         io in select(&[Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring][..]),
         cache in select(&[Cache::Keep, Cache::Drop][..]),
         threads in 0..5_usize,
+        fresh in any::<bool>(),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let index = write_checkpoint(folder.path(), &shards);
@@ -277,7 +278,7 @@ proptest! {
         let mut memory: Vec<Vec<u8>> = expected.iter().map(|bytes| vec![0; bytes.len()]).collect();
         let dests = memory.iter_mut().map(|bytes| Dest::from_slice(bytes)).collect();
         let jobs = checkpoint.jobs(&names, dests, Some(&starts)).unwrap();
-        let options = ReadOptions { threads, io, cache, plan };
+        let options = ReadOptions { threads, io, cache, plan, fresh };
         checkpoint.read_into(jobs, &options, &Control::default()).unwrap();
         prop_assert_eq!(memory, expected);
     }

@@ -150,8 +150,8 @@ impl PyCheckpoint {
     }
 
     #[pyo3(signature = (
-        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", ways=None,
-        progress=None, on_failure=None
+        names, destinations, starts=None, dtypes=None, *, threads, io, cache="keep", fresh=false,
+        ways=None, progress=None, on_failure=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_into<'py>(
@@ -164,11 +164,12 @@ impl PyCheckpoint {
         threads: usize,
         io: &str,
         cache: &str,
+        fresh: bool,
         ways: Option<Py<PyWays>>,
         progress: Option<Py<PyAny>>,
         on_failure: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = parse_options(threads, io, cache)?;
+        let options = ReadOptions { fresh, ..parse_options(threads, io, cache)? };
         let ways = ways.as_ref().map(|ways| &ways.get().0);
         let dtypes = dtypes.unwrap_or_else(|| names.iter().map(|_| None).collect());
         let starts = starts.as_deref();
@@ -201,7 +202,9 @@ impl PyCheckpoint {
         stats(py, &done?)
     }
 
-    #[pyo3(signature = (names, shapes, cuts, destinations, *, threads, io, cache="keep", progress=None))]
+    #[pyo3(signature = (
+        names, shapes, cuts, destinations, *, threads, io, cache="keep", fresh=false, progress=None
+    ))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn read_cuts<'py>(
         &self,
@@ -213,13 +216,14 @@ impl PyCheckpoint {
         threads: usize,
         io: &str,
         cache: &str,
+        fresh: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         if [shapes.len(), cuts.len(), destinations.len()] != [names.len(); 3] {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
         let plan = PlanOptions { max_gap: CUT_GAP, ..PlanOptions::default() };
-        let options = ReadOptions { plan, ..parse_options(threads, io, cache)? };
+        let options = ReadOptions { plan, fresh, ..parse_options(threads, io, cache)? };
         let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
         let parts = parts
             .map(|((name, shape), (cuts, memory))| {

@@ -5,6 +5,7 @@
 mod alias;
 mod buffer;
 mod checkpoint;
+mod copy;
 mod detach;
 mod dtypes;
 mod errors;
@@ -24,6 +25,8 @@ mod _rust {
     use super::buffer::PyMapping;
     #[pymodule_export]
     use super::checkpoint::{PyCheckpoint, PyWays, available_memory, parse_header, read_index};
+    #[pymodule_export]
+    use super::copy::copy_fresh;
     #[pymodule_export]
     use super::dtypes::can_cast;
     #[pymodule_export]

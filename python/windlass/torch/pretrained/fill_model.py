@@ -162,7 +162,10 @@ def _read(
     """Fill the model; return names whose memory others fill."""
     plan = plan_load(model, source, strict=False, assign=False, memory="mapped")
     report = ReadReport()
-    settings = ReadSettings(options.threads or 0, options.io, options.cache, report=report)
+    # The model was built a moment ago, and most of its memory not touched since.
+    settings = ReadSettings(
+        options.threads or 0, options.io, options.cache, fresh=True, report=report
+    )
     with paused_gc(), track(plan.nbytes, options.progress) as tell:
         plan.carry_out(settings._replace(tell=tell))
     report.log(source.path)

@@ -115,6 +115,11 @@ impl Layout {
         })
     }
 
+    /// Whether the elements follow one another in C order.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.len == 1 || self.dims.iter().any(|dim| dim.len == self.len && dim.stride == 1)
+    }
+
     /// The lowest element and the end of the highest, counted from the first in C order.
     pub(crate) fn reach(&self) -> &Range<isize> {
         &self.reach
@@ -237,6 +242,15 @@ mod tests {
     #[test]
     fn a_contiguous_tensor_has_one_dimension() {
         assert_eq!(dims(&[4, 3, 1, 5], &[15, 5, 7, 1]), [(1, 0), (60, 1)]);
+    }
+
+    #[test]
+    fn only_what_has_no_gaps_and_runs_forward_is_contiguous() {
+        assert!(layout(&[2, 3, 4], &[12, 4, 1]).is_contiguous());
+        assert!(layout(&[1], &[7]).is_contiguous());
+        assert!(!layout(&[2, 3], &[4, 1]).is_contiguous(), "gaps");
+        assert!(!layout(&[2, 3], &[1, 2]).is_contiguous(), "transposed");
+        assert!(!layout(&[6], &[-1]).is_contiguous(), "backward");
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl<'a> Agenda<'a> {
         Arc::clone(&self.ledger)
     }
 
+    /// First address and end of each destination that is one run of bytes.
+    pub(super) fn dense_spans(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.dests.iter().filter_map(|(_, dest)| dest.dense_span())
+    }
+
     /// Reads that can be carried out at the same time.
     pub(super) fn read_count(&self) -> usize {
         self.near.reads.len() + self.far.iter().map(|far| far.rows.row_count()).sum::<usize>()

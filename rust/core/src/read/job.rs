@@ -107,6 +107,15 @@ impl<'a> JobDest<'a> {
         }
     }
 
+    /// First address and end of what is filled, if that is one run of bytes.
+    pub(super) fn dense_span(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Bytes(dest) => Some(dest.span()),
+            Self::Elements(elements) => elements.dest.dense_span(),
+            Self::Rows(_) => None,
+        }
+    }
+
     /// First address and end of the memory.
     pub(super) fn span(&self) -> (usize, usize) {
         match self {

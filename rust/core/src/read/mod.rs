@@ -45,6 +45,7 @@ use crate::checkpoint::{Checkpoint, Located, Shard};
 use crate::error::Result;
 use crate::plan::{PlanOptions, ReadPlan, Want, plan_reads};
 use crate::sys::dest::Dest;
+use crate::sys::huge_pages::HugePages;
 use agenda::{Agenda, Group};
 use means::Means;
 use pool::Tasks;
@@ -53,7 +54,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use task::STRETCH_BYTES;
+use task::{STRETCH_BYTES, Task};
 use worker::Worker;
 
 /// Which way bytes are fetched.
@@ -94,6 +95,12 @@ pub struct ReadOptions {
     pub cache: Cache,
     /// How to cut and merge.
     pub plan: PlanOptions,
+    /// Whether the destinations were never touched: then they are had in huge pages, as far as the
+    /// system has them at hand.
+    ///
+    /// 2.2 GB from the page cache into new tensors took 0.69 s without, and 0.39 s with huge pages
+    /// (2 cores, medians of 5 rounds).
+    pub fresh: bool,
 }
 
 impl ReadOptions {
@@ -265,11 +272,18 @@ impl Checkpoint {
     ) -> Result<ReadStats> {
         let threads = options.reader_threads().min(agenda.read_count()).max(1);
         let ledger = agenda.ledger();
+        let huge_pages = options.fresh.then(|| HugePages::ask(agenda.dense_spans())).flatten();
         control.keep(Arc::clone(&ledger));
         let (groups, reads) = (agenda.into_groups(threads, STRETCH_BYTES), AtomicUsize::new(0));
         let start = || Worker::new(self, routes, Some(&ledger));
+        let begin = |task: &Task<'_>| {
+            reads.fetch_add(1, Ordering::Relaxed);
+            if let Some(huge_pages) = &huge_pages {
+                task.dense_spans().for_each(|span| huge_pages.make(span));
+            }
+        };
         let work = |worker: &mut Worker<'_>, tasks: Tasks<'_, Group<'_>>, control: &Control| {
-            worker.run(tasks.inspect(|_| _ = reads.fetch_add(1, Ordering::Relaxed)), control)
+            worker.run(tasks.inspect(begin), control)
         };
         pool::run_groups(threads, groups, control, start, work)?;
         let ways: Vec<Way> = routes.iter().map(Route::way).collect();

@@ -48,6 +48,11 @@ impl Task<'_> {
         dests.map(|(job, dest)| (*job, dest.delivered()))
     }
 
+    /// First address and end of what each piece fills that fills one run of bytes.
+    pub(super) fn dense_spans(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.pieces.iter().filter_map(|share| share.dest.as_ref()?.1.dense_span())
+    }
+
     /// Bytes that are not read into place.
     pub(super) fn scratch_len(&self) -> usize {
         let is_in_place = |share: &Share<'_>| matches!(share.dest, Some((_, JobDest::Bytes(_))));

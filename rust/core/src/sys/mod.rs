@@ -8,6 +8,7 @@ pub mod direct;
 pub(crate) mod elements;
 pub mod file;
 pub mod file_system;
+pub(crate) mod huge_pages;
 pub mod memory;
 pub mod mmap;
 pub mod output;

@@ -153,7 +153,7 @@ pub fn page_bytes() -> u64 {
     page_size() as u64
 }
 
-fn page_size() -> usize {
+pub(super) fn page_size() -> usize {
     // SAFETY: no memory is involved.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).expect("every system has pages")

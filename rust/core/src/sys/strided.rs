@@ -233,6 +233,13 @@ impl<'a> StridedDest<'a> {
         (at(self.layout.reach().start), at(self.layout.reach().end))
     }
 
+    /// First address and end of these elements, if all of the tensor is C-contiguous.
+    pub(crate) fn dense_span(&self) -> Option<(usize, usize)> {
+        let at = |element: usize| self.first.addr() + element * self.layout.element_bytes();
+        let is_dense = self.layout.is_contiguous();
+        is_dense.then(|| (at(self.range.start), at(self.range.end)))
+    }
+
     /// Splits off the first `count` elements.
     ///
     /// # Panics
