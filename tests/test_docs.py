@@ -27,7 +27,7 @@ MODULES_WITH_EXAMPLES = (
     "windlass.generation",
     "windlass.hub.files",
     "windlass.hub.shards",
-    "windlass.hub.spellings",
+    "windlass.spellings",
     "windlass.hub.stale",
     "windlass.index",
     "windlass.layout",

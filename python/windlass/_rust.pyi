@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "available_memory",
     "can_cast",
+    "copy_fresh",
     "encode_header",
     "find_aliases",
     "find_touching",
