@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from windlass import _rust
 from windlass.cuts import cut
+from windlass.errors import InvalidSlice
 from windlass.options import check_options
 from windlass.prefetch import prefetch_budget, start_prefetch
 from windlass.progress import track
@@ -127,11 +128,31 @@ class ArrayFile(Generic[Array]):
         """Return one tensor."""
         return self.get_many([name])[name]
 
-    def part(self, name: str, cut: Callable[[Array], Array]) -> Array:
-        """Return part of a tensor, of which no more is read than `cut` takes."""
+    def part(self, name: str, index: Any, take: Callable[[Array, Any], Array]) -> Array:  # noqa: ANN401
+        """Return part of a tensor, of which no more is read than `take(array, index)` takes."""
+        info = self.info(name)
+        cuts = self._engine_cuts(name, info, index) if self._owned else None
+        if cuts is not None:
+            return _read_cuts(
+                self.table,
+                {name: info},
+                {name: cuts},
+                self._adapter,
+                settings=self._settings,
+                progress=False,
+            )[name]
         mapping = self._mapping or self.table.map_shard(0)
-        part = cut(self._adapter.view(name, self.info(name), mapping))
+        part = take(self._adapter.view(name, info, mapping), index)
         return self._adapter.copy(part) if self._owned else part
+
+    def _engine_cuts(self, name: str, info: TensorInfo, index: Any) -> Cuts | None:  # noqa: ANN401
+        """Resolve an index as the engine reads it; `None` for what only the framework knows."""
+        if _rust.DTYPES[info.dtype] % 8:
+            return None
+        try:
+            return cut(name, info.shape, index)
+        except InvalidSlice:
+            return None
 
     def get_many(self, names: Iterable[str]) -> dict[str, Array]:
         """Return the named tensors, in that order."""

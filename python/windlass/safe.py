@@ -129,5 +129,5 @@ class TensorSlice:
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  (what the framework takes and gives)
         """Return part of the tensor, by the framework's own rules; steps must be positive."""
-        part = self._file.part(self._name, lambda array: self._framework.part(array, index))
+        part = self._file.part(self._name, index, self._framework.part)
         return self._framework.place(part)

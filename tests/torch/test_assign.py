@@ -127,6 +127,29 @@ def test_size_mismatch_leaves_the_model_untouched(tmp_path: Path, *, strict: boo
     assert fingerprint(model) == before
 
 
+def test_interrupted_assignment_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    class Interrupted(dict[str, Any]):
+        """Is interrupted at its second change."""
+
+        changes = 0
+
+        def __setitem__(self, key: str, value: object) -> None:
+            super().__setitem__(key, value)
+            self.changes += 1
+            if self.changes == 2:
+                raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    folder = write_model(tmp_path / "c", _state(model))
+    before, tensors = fingerprint(model), list(model.parameters())
+    model[0]._parameters = Interrupted(model[0]._parameters)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        windlass.load_sharded_checkpoint(model, folder, assign=True)
+    assert caught.value.__notes__ == ["The model has not been changed."]
+    assert fingerprint(model) == before
+    assert all(a is b for a, b in zip(model.parameters(), tensors, strict=True))
+
+
 def test_training_goes_on_after_assignment(tmp_path: Path) -> None:
     model = _meta(lambda: nn.Linear(3, 1))
     state = {"weight": torch.ones(1, 3), "bias": torch.zeros(1)}

@@ -244,14 +244,15 @@ def test_framework_is_needed(path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_owned_read_of_a_file_that_shrank_is_its_own_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", ["get_tensor('x')", "get_slice('x')[60_000:]"])
+def test_owned_read_of_a_file_that_shrank_is_its_own_error(tmp_path: Path, read: str) -> None:
     path = write_safe(tmp_path / "a", {"x": torch.ones(100_000)})
     code = (
         "import os, sys, windlass\n"
         "from windlass.errors import FileChanged\n"
         "with windlass.safe_open(sys.argv[1], 'pt', memory='owned') as file:\n"
         "    os.truncate(sys.argv[1], 5000)\n"
-        "    try:\n        file.get_tensor('x').sum()\n"
+        f"    try:\n        file.{read}.sum()\n"
         "    except FileChanged as error:\n        print(error)\n"
     )
     command = [sys.executable, "-c", code, path]

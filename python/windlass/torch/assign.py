@@ -5,7 +5,7 @@ Names that were one tensor stay one tensor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.nn.parameter import Parameter
 
@@ -56,18 +56,28 @@ class Assignment:
         return _load(self._source, names, memory, settings)
 
     def put(self, loaded: dict[str, torch.Tensor]) -> None:
-        """Put loaded tensors into the model; what was one object becomes one object."""
+        """Put loaded tensors into the model, all or none; what was one object stays one object."""
         made: dict[int, torch.Tensor] = {}
+        ready: list[tuple[dict[str, Any], str, torch.Tensor]] = []
         for slot in self._slots:
             old = slot.tensor
             if id(old) not in made:
                 data = loaded[self._winners[_identity(old)].name].detach().view(old.shape)
                 grad = old.requires_grad
-                is_parameter = isinstance(old, Parameter)
-                made[id(old)] = Parameter(data, requires_grad=grad) if is_parameter else data
+                new = Parameter(data, requires_grad=grad) if isinstance(old, Parameter) else data
+                made[id(old)] = new
             module = slot.module
-            table = module._parameters if slot.key in module._parameters else module._buffers
-            table[slot.key] = made[id(old)]  # type: ignore[assignment]
+            is_parameter = slot.key in module._parameters
+            table: dict[str, Any] = module._parameters if is_parameter else module._buffers
+            ready.append((table, slot.key, made[id(old)]))
+        before = [(table, key, table[key]) for table, key, _ in ready]
+        try:
+            for table, key, new in ready:
+                table[key] = new
+        except BaseException:  # Ctrl-C.
+            for table, key, old in before:
+                table[key] = old
+            raise
 
     def _check_tie(self, slot: Slot, ties: Ties) -> None:
         winner = self._winners.get(_identity(slot.tensor))

@@ -17,6 +17,7 @@ from windlass.torch.fill import Fill, ReadSettings, fill
 from windlass.torch.lanes import has_lane
 from windlass.torch.sources import SafeSource
 from windlass.torch.tensors import ADAPTER, find_device
+from windlass.verification import refuse_damaged
 
 if TYPE_CHECKING:
     from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
@@ -77,8 +78,14 @@ def load_file(
     target = find_device(device)
     if has_lane(target):
         check_options(memory=memory, io=io, cache=cache, threads=threads)
-        settings = ReadSettings(threads or 0, io, cache)
-        return _load_to(target, filename, settings, progress, strict_format=strict_format)
+        if prefetch:
+            message = f"prefetch is for what stays mapped: tensors of {target} are read at once"
+            raise ValueError(message)
+        found = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
+        source = SafeSource(found, strict_format=strict_format)
+        if verify:
+            refuse_damaged(source.table, threads)
+        return _load_to(target, source, ReadSettings(threads or 0, io, cache), progress)
     file = ArrayFile(
         filename,
         ADAPTER,
@@ -97,18 +104,11 @@ def load_file(
 
 
 def _load_to(
-    device: torch.device,
-    filename: PathLike,
-    settings: ReadSettings,
-    progress: Progress,
-    *,
-    strict_format: bool,
+    device: torch.device, source: SafeSource, settings: ReadSettings, progress: Progress
 ) -> dict[str, torch.Tensor]:
     """Read every tensor straight into memory of a device."""
-    file = CheckpointFile(os.fspath(filename), is_index=False, is_safetensors=True)
     report = ReadReport()
     with paused_gc():
-        source = SafeSource(file, strict_format=strict_format)
         layouts = ((name, source.layout(name)) for name in source.positions)
         loaded = {
             name: torch.empty(shape, dtype=dtype, device=device) for name, (dtype, shape) in layouts

@@ -178,9 +178,13 @@ class LoadPlan(NamedTuple):
     def _differing(self, fills: list[Fill], settings: ReadSettings) -> set[str]:
         """Return the names whose places have other values than the checkpoint, in their dtype."""
         differing: set[str] = set()
-        for name, part, values in self.source.pieces(fills, settings):
-            if part.numel() and name not in differing and not _same_values(part, values):
-                differing.add(name)
+        try:
+            for name, part, values in self.source.pieces(fills, settings):
+                if part.numel() and name not in differing and not _same_values(part, values):
+                    differing.add(name)
+        except BaseException as error:
+            error.add_note("The model is loaded; it was compared where names share memory.")
+            raise
         return differing
 
 

@@ -9,13 +9,18 @@ from torch.utils import dlpack
 
 from windlass.arrays import Adapter
 from windlass.memory import memory_for
-from windlass.torch.dtypes import torch_layout
+from windlass.torch.dtypes import HEADER_DTYPES, torch_layout
 
 if TYPE_CHECKING:
     from typing_extensions import CapsuleType
 
     from windlass import _rust
     from windlass.tensor_info import TensorInfo
+
+#: What torch before 2.9 does not put into a capsule.
+_SMALL_FLOATS = frozenset(
+    dtype for dtype in HEADER_DTYPES if dtype.itemsize == 1 and dtype.is_floating_point
+)
 
 
 def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
@@ -60,10 +65,12 @@ def has_its_memory(tensor: torch.Tensor) -> bool:
 
 
 def destination(tensor: torch.Tensor) -> CapsuleType:
-    """Return a contiguous CPU tensor's memory as a DLPack capsule.
+    """Return a CPU tensor's memory as a DLPack capsule.
 
     Unlike `Tensor.numpy()`, this leaves the storage resizable, which FSDP needs it to be.
     """
+    if tensor.dtype in _SMALL_FLOATS:
+        tensor = tensor.detach().view(torch.uint8)
     capsule: CapsuleType = dlpack.to_dlpack(tensor)  # type: ignore[attr-defined]
     return capsule
 

@@ -11,6 +11,7 @@ use crate::sys::file::reopen;
 use crate::sys::file_system::FileSystem;
 use crate::sys::memory::available_memory;
 use crate::sys::residency::resident_bytes;
+use std::fs::File;
 use std::iter;
 use std::ops::Range;
 
@@ -137,15 +138,22 @@ impl Sight {
     /// `None` where there is nothing to be seen; whoever reads the shard will say why.
     fn of(shard: &Shard, portion: &Portion) -> Option<Self> {
         let file = reopen(&shard.path, &shard.identity).ok()?;
-        let (mut asked, mut found) = (0_u64, 0_u128);
-        for sample in samples(&portion.range) {
-            asked += sample.end - sample.start;
-            found += u128::from(resident_bytes(&file, &sample)?);
-        }
-        let resident = u128::from(portion.read_bytes) * found / u128::from(asked.max(1));
-        let resident = u64::try_from(resident).ok()?.min(portion.read_bytes);
+        // Of files that are neither the user's own nor writable the system may not tell: such
+        // count as not cached, and are read by what their size and file system ask for.
+        let resident = resident_of(&file, portion).unwrap_or(0);
         Some(Self { file_system: FileSystem::of(&file), resident })
     }
+}
+
+/// About how many of the bytes that are read are in the page cache; `None` where nobody says.
+fn resident_of(file: &File, portion: &Portion) -> Option<u64> {
+    let (mut asked, mut found) = (0_u64, 0_u128);
+    for sample in samples(&portion.range) {
+        asked += sample.end - sample.start;
+        found += u128::from(resident_bytes(file, &sample)?);
+    }
+    let resident = u128::from(portion.read_bytes) * found / u128::from(asked.max(1));
+    u64::try_from(resident).ok().map(|resident| resident.min(portion.read_bytes))
 }
 
 /// Parts of a range, evenly spread over it; all of it if it is no longer than they are.
