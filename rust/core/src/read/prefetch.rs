@@ -1,10 +1,17 @@
 //! Maps made present in the background, so that whoever looks into them need not wait for the disk.
 //!
 //! A map that is touched page by page asks the disk for little at a time, on one thread. Here
-//! several threads ask for stretches, front to back, and make their pages present. They hold no map
+//! many threads read stretches, front to back, and make their pages present. They hold no map
 //! alive: when nobody looks into one any more, its rest is left out.
+//!
+//! Threads read from the file and throw away what they get: only then the kernel reads ahead in
+//! large requests into large pages. Asked by `MADV_WILLNEED`, it takes pages one by one.
 
+use crate::sys::dest::Dest;
+use crate::sys::file::read_at;
 use crate::sys::mmap::Mapping;
+use crate::sys::residency::resident_bytes;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,8 +27,8 @@ pub struct Ahead<'a> {
     pub range: Range<usize>,
 }
 
-/// What one thread asks the disk for at a time.
-const STRETCH_BYTES: usize = 16 << 20;
+/// A thread reads this much from front to back before it goes elsewhere.
+const STRETCH_BYTES: usize = 32 << 20;
 
 /// What is made present by one call, during which nobody else can change the process's maps.
 const WINDOW_BYTES: usize = 2 << 20;
@@ -29,7 +36,11 @@ const WINDOW_BYTES: usize = 2 << 20;
 /// Parts of a map this near to each other are made present as one.
 const GAP_BYTES: usize = 64 << 10;
 
-const THREADS: usize = 4;
+/// What is read of a window at a time: it stays in the cache of a core.
+const SCRATCH_BYTES: usize = 128 << 10;
+
+/// They wait for the disk, mostly; see [`DEFAULT_THREADS`](super::DEFAULT_THREADS).
+const THREADS: usize = super::DEFAULT_THREADS;
 
 /// Threads that make maps present. They go on when this is dropped, and end with the process at
 /// the latest.
@@ -106,29 +117,49 @@ fn start_thread(
 
 impl Work {
     fn run(&self, report: &impl Fn(&io::Error)) {
+        let mut scratch = vec![0; SCRATCH_BYTES];
         while let Some((map, range)) = self.stretches.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            if let Some(map) = map.upgrade() {
-                map.begin_reading(range.start, range.len());
-            }
-            if let Err(error) = self.make_present(map, range.clone()) {
+            if let Err(error) = self.make_present(map, range.clone(), &mut scratch) {
                 report(&error);
             }
         }
     }
 
     /// Window after window, as long as somebody wants it.
-    fn make_present(&self, map: &Weak<Mapping>, range: Range<usize>) -> io::Result<()> {
+    fn make_present(
+        &self,
+        map: &Weak<Mapping>,
+        range: Range<usize>,
+        scratch: &mut [u8],
+    ) -> io::Result<()> {
+        let file = map.upgrade().and_then(|map| map.reopen());
         for start in range.clone().step_by(WINDOW_BYTES) {
             let len = WINDOW_BYTES.min(range.end - start);
             let Some(map) = map.upgrade().filter(|_| !self.stopped.load(Ordering::Relaxed)) else {
                 return Ok(());
             };
+            match &file {
+                Some(file) => cache(file, start as u64..(start + len) as u64, scratch)?,
+                None => map.begin_reading(start, len),
+            }
             map.populate(start, len)?;
             self.bytes.fetch_add(len as u64, Ordering::Relaxed);
         }
         Ok(())
     }
+}
+
+/// Reads what is not in the page cache, so that it is.
+fn cache(file: &File, range: Range<u64>, scratch: &mut [u8]) -> io::Result<()> {
+    if resident_bytes(file, &range).is_some_and(|bytes| bytes == range.end - range.start) {
+        return Ok(());
+    }
+    for start in range.clone().step_by(SCRATCH_BYTES) {
+        let len = SCRATCH_BYTES.min(usize::try_from(range.end - start).unwrap_or(usize::MAX));
+        read_at(file, start, &mut [Dest::from_slice(&mut scratch[..len])])?;
+    }
+    Ok(())
 }
 
 /// Parts of maps, given by a number of the map and a range → stretches, by the position of a part
@@ -182,17 +213,17 @@ mod tests {
     #[test]
     fn neighbours_are_joined_and_cut_to_stretches_within_the_budget() {
         let all = u64::MAX;
-        let parts = [(1, 100..200), (1, 300..20 * MIB), (1, 30 * MIB..31 * MIB), (2, 0..50)];
+        let parts = [(1, 100..200), (1, 300..40 * MIB), (1, 60 * MIB..61 * MIB), (2, 0..50)];
         let expected = [
-            (0, 100..100 + 16 * MIB),
-            (0, 100 + 16 * MIB..20 * MIB),
-            (2, 30 * MIB..31 * MIB),
+            (0, 100..100 + 32 * MIB),
+            (0, 100 + 32 * MIB..40 * MIB),
+            (2, 60 * MIB..61 * MIB),
             (3, 0..50),
         ];
         assert_eq!(plan_stretches(&parts, all), expected);
         assert_eq!(plan_stretches(&parts, 1000), [(0, 100..1100)]);
-        let two = plan_stretches(&parts, 16 * MIB as u64 + 5);
-        assert_eq!(two, [(0, 100..100 + 16 * MIB), (0, 100 + 16 * MIB..105 + 16 * MIB)]);
+        let two = plan_stretches(&parts, 32 * MIB as u64 + 5);
+        assert_eq!(two, [(0, 100..100 + 32 * MIB), (0, 100 + 32 * MIB..105 + 32 * MIB)]);
         assert_eq!(plan_stretches(&parts, 0), []);
         assert_eq!(plan_stretches(&[(1, 0..0)], all), []);
     }

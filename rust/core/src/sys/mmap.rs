@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A private, copy-on-write map of a whole file, or memory of no file.
 ///
@@ -19,7 +19,11 @@ use std::path::Path;
 /// part raises SIGBUS, on every platform and in every library that maps files; the size is checked
 /// here, when the map is made. [`Mapping::populate`] finds out without the signal.
 #[derive(Debug)]
-pub struct Mapping(MmapRaw);
+pub struct Mapping {
+    memory: MmapRaw,
+    /// The file, where it is known by a path.
+    file: Option<(PathBuf, FileIdentity)>,
+}
 
 impl Mapping {
     /// Maps a file whose header was read before.
@@ -28,7 +32,8 @@ impl Mapping {
     /// Those of opening, and [`Error::Replaced`] when it is no longer the same file.
     pub fn open(path: &Path, identity: &FileIdentity) -> Result<Self> {
         let file = reopen(path, identity)?;
-        Self::of(&file).map_err(|error| Error::io(path, "mapping", error))
+        let map = Self::of(&file).map_err(|error| Error::io(path, "mapping", error))?;
+        Ok(Self { file: Some((path.to_owned(), *identity)), ..map })
     }
 
     /// Maps an open file; the map outlives the descriptor.
@@ -41,7 +46,7 @@ impl Mapping {
         // SAFETY: the map becomes a `MmapRaw` at once, so no reference to bytes that another
         // process may change is ever formed.
         let map = unsafe { options.map_copy(file) }?;
-        Ok(Self(MmapRaw::from(map)))
+        Ok(Self { memory: MmapRaw::from(map), file: None })
     }
 
     /// New memory of `len` bytes, at least one, all zero. The system has it back as soon as it is
@@ -50,27 +55,28 @@ impl Mapping {
     /// # Errors
     /// What the system says: no memory left, most of all.
     pub fn anonymous(len: usize) -> io::Result<Self> {
-        Ok(Self(MmapRaw::from(MmapOptions::new().len(len.max(1)).map_anon()?)))
+        let memory = MmapRaw::from(MmapOptions::new().len(len.max(1)).map_anon()?);
+        Ok(Self { memory, file: None })
     }
 
     /// Asks for huge pages, of which it takes fewer to make large memory present.
     pub(crate) fn prefer_huge_pages(&self) {
         // Advice: small pages do as well.
         #[cfg(target_os = "linux")]
-        drop(self.0.advise(memmap2::Advice::HugePage));
+        drop(self.memory.advise(memmap2::Advice::HugePage));
     }
 
     /// First byte of the map.
     #[must_use]
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.0.as_mut_ptr()
+        self.memory.as_mut_ptr()
     }
 
     /// Size of the map in bytes, never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.memory.len()
     }
 
     /// All of it, to be read. What another process has cut off a file raises SIGBUS.
@@ -83,13 +89,18 @@ impl Mapping {
     /// Has the kernel read no more than the pages that are touched.
     pub(crate) fn disable_read_ahead(&self) {
         // Advice: the bytes are the same without.
-        drop(self.0.advise(memmap2::Advice::Random));
+        drop(self.memory.advise(memmap2::Advice::Random));
+    }
+
+    /// Opens the file once more; `None` where there is none, or it is not the same any more.
+    pub(crate) fn reopen(&self) -> Option<File> {
+        self.file.as_ref().and_then(|(path, identity)| reopen(path, identity).ok())
     }
 
     /// Asks the kernel to begin reading part of the map into the page cache, and nothing around it.
     pub(crate) fn begin_reading(&self, offset: usize, len: usize) {
         // Advice: the bytes are the same without.
-        drop(self.0.advise_range(memmap2::Advice::WillNeed, offset, len));
+        drop(self.memory.advise_range(memmap2::Advice::WillNeed, offset, len));
     }
 
     /// Makes part of the map present, so that it can be touched without a fault; what is not
@@ -102,7 +113,7 @@ impl Mapping {
     pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
-            let outcome = self.0.advise_range(memmap2::Advice::PopulateRead, offset, len);
+            let outcome = self.memory.advise_range(memmap2::Advice::PopulateRead, offset, len);
             let lost = [libc::EFAULT, libc::EHWPOISON];
             match outcome {
                 Err(error) if error.raw_os_error().is_some_and(|code| lost.contains(&code)) => {
@@ -125,7 +136,7 @@ impl Mapping {
         // SAFETY: the range is made of pages of a private map of a file. Only raw pointers lead
         // there, and the bytes that are seen through them afterwards are the file's again.
         let outcome =
-            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+            unsafe { self.memory.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
         // Whatever is not let go of now goes with the map.
         drop(outcome);
     }
