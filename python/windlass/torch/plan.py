@@ -185,9 +185,18 @@ class LoadPlan(NamedTuple):
 
 
 def plan_load(
-    model: nn.Module, source: Source, *, strict: bool, assign: bool, memory: Memory
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool,
+    assign: bool,
+    memory: Memory,
+    undo: bool = True,
 ) -> LoadPlan:
     """Check everything, and load the modules that load themselves (undone on any error).
+
+    With `undo=False`, for a model that nobody keeps after an error, such modules take no memory
+    for their former state.
 
     Raises:
         IncompatibleKeys, IndexMismatch, MetaParameter, UnsupportedParameter: it does not fit.
@@ -207,7 +216,8 @@ def plan_load(
     try:
         results = {}
         for hooked in match.hooked:
-            snapshots.append(Snapshot(hooked.module))
+            if undo:
+                snapshots.append(Snapshot(hooked.module))
             results[hooked.prefix] = loader.load(hooked)
         ties = find_ties(list(_claims(match, tensors, results, source)))
         missing = _missing(match, results, ties)

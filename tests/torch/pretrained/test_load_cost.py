@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from builders.pretrained import MODELS, new_model, saved
+from builders.pretrained import MODELS, assert_same_state, new_model, saved
 
 TESTS = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -48,6 +49,27 @@ def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
     peak, size = map(int, done.stdout.split())
     assert size > 200 * MIB
     assert peak <= size + 64 * MIB
+
+
+class Hooked(MODELS.TinyForTokens):
+    """Loads itself as a whole."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._register_load_state_dict_pre_hook(lambda *_: None)
+
+
+def test_model_that_loads_itself_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = saved(tmp_path, "TinyForTokens")
+
+    def refuse(module: object) -> None:
+        raise AssertionError(module)
+
+    monkeypatch.setattr("windlass.torch.plan.Snapshot", refuse)
+    again = Hooked.from_pretrained(tmp_path)
+    assert_same_state(again.state_dict(), model.state_dict())
 
 
 def _calls(folder: Path) -> int:
