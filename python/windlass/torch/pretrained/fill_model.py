@@ -167,6 +167,7 @@ def _read(
     settings = ReadSettings(
         options.threads or 0, options.io, options.cache, fresh=True, report=report
     )
+    source.fills_once(plan.read_again)
     with paused_gc(), track(plan.nbytes, options.progress) as tell:
         plan.carry_out(settings._replace(tell=tell))
     report.log(source.path)
