@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,6 +185,22 @@ def test_model_that_is_cached_is_loaded_while_the_hub_is_down(
     Labels.from_pretrained(repo)
     hub.fail("/", status=503)
     assert_same_state(Labels.from_pretrained(repo).state_dict(), new_model().state_dict())
+
+
+def test_model_that_is_cached_is_loaded_without_a_connection(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    cache = tmp_path / "cache"
+    Labels.from_pretrained(repo, cache_dir=cache)
+    shutil.rmtree(cache / "models--maker--model" / ".no_exist")  # As others leave the cache.
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # Nobody is there.
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    again = Labels.from_pretrained(repo, cache_dir=cache)
+    assert_same_state(again.state_dict(), new_model().state_dict())
 
 
 class Speaker(Labels):

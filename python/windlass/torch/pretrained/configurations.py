@@ -84,7 +84,10 @@ def _has(path: str, name: str, hub: HubOptions) -> bool:
         return os.path.isfile(os.path.join(path, hub.subfolder, name))
     from windlass.hub import cached_file
 
-    return cached_file(path, name, missing="none", **hub._asdict()) is not None
+    try:
+        return cached_file(path, name, missing="none", **hub._asdict()) is not None
+    except NotCached:
+        return False  # Nobody can be asked: the model is what the cache has.
 
 
 def _name_of(kind: type | None) -> str:

@@ -97,13 +97,14 @@ class LoadingMethods(nn.Module):
             cache: whether the page cache is to `"keep"` what is read, or to `"drop"` it.
             progress: see `windlass.progress.track`.
             **kwargs: further options, and then attributes of the configuration, and then arguments
-                for the constructor. With a configuration given as `config`, all go to the
+                for the constructor; all but the options also change what belongs to generation. With a configuration given as `config`, all go to the
                 constructor. The options are:
 
                 - `state_dict`: weights by name, instead of the checkpoint's.
                 - `torch_dtype` or `dtype`: a floating-point dtype or its name; `"auto"` for that of
                   the configuration, or else of the weights. By default torch's default, float32.
-                - `device_map`: one device for the whole model: `"cpu"`, `0`, `{"": "cuda:0"}`.
+                - `device_map`: one device for the whole model: `"cpu"`, `0`, `{"": "cuda:0"}`; it
+                  goes before torch's default device.
                 - `subfolder`: folder within the folder or repository.
                 - `variant`: what stands in the file names, as in `model.fp16.safetensors`.
                 - `output_loading_info`: return `(model, info)`; `info` has the lists
@@ -114,7 +115,8 @@ class LoadingMethods(nn.Module):
                 - `low_cpu_mem_usage`: has no effect: memory is the model once anyway. `False` does
                   not go with `device_map`.
                 - `_fast_init`: `False` also initialises what will be loaded, as before 4.6.
-                - `trust_remote_code`, `mirror`, `resume_download`: have no effect.
+                - `trust_remote_code`, `code_revision`, `adapter_name`, `mirror`,
+                  `resume_download`: have no effect, and say so.
                 - `use_auth_token`: old name of `token`.
 
         Returns:
@@ -127,10 +129,12 @@ class LoadingMethods(nn.Module):
             ShardNotFound, InvalidHeader, InvalidIndex, IndexMismatch, InvalidPickle: files are
                 damaged, or not there.
             UnknownFormat: safetensors of a framework that nobody knows.
-            ConfigNotFound, InvalidConfigFile, InvalidConfig: the configuration.
+            ConfigNotFound, InvalidConfigFile, InvalidConfig: the configuration, or that of
+                generation.
             NotSupported: TensorFlow, Flax, GGUF, quantised or adapter weights; several devices;
                 offloading.
             HubError: something is wrong with a download.
+            NotEnoughMemory: the system has none left for the model.
             ValueError: arguments that are wrong or contradict each other.
 
         Example:
