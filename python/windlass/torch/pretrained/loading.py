@@ -97,8 +97,8 @@ class LoadingMethods(nn.Module):
             cache: whether the page cache is to `"keep"` what is read, or to `"drop"` it.
             progress: see `windlass.progress.track`.
             **kwargs: further options, and then attributes of the configuration, and then arguments
-                for the constructor; all but the options also change what belongs to generation. With a configuration given as `config`, all go to the
-                constructor. The options are:
+                for the constructor. With a configuration given as `config`, all go to the
+                constructor. What belongs to generation takes them too. The options are:
 
                 - `state_dict`: weights by name, instead of the checkpoint's.
                 - `torch_dtype` or `dtype`: a floating-point dtype or its name; `"auto"` for that of
