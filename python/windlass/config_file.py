@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from windlass.errors import ConfigNotFound, InvalidConfigFile, NotSupported
+from windlass.layout import looks_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,9 @@ FORMAT_VERSION = "4.46.3"
 
 CONFIG_FILE = "config.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
+
+#: What tells an adapter (PEFT) from a model.
+ADAPTER_CONFIG = "adapter_config.json"
 
 #: Arguments that say where a file is; they are the same for every file of a model.
 _PLACE = (
@@ -145,6 +149,9 @@ def _find(pretrained: str, name: str, place: dict[str, Any], commit: str | None)
         return Found(path, is_local=True, commit=commit)
     if re.match(r"https?://", pretrained):
         message = f"`{pretrained}`: expected a folder, a file or an id; download the file first"
+        raise ConfigNotFound(message)
+    if looks_local(pretrained):
+        message = f"`{pretrained}`: there is no such folder, and no such file"
         raise ConfigNotFound(message)
     path = importlib.import_module("windlass.hub").cached_file(pretrained, name, **place)
     snapshot = _SNAPSHOT.search(path.replace(os.sep, "/"))

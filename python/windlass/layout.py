@@ -129,6 +129,11 @@ def is_there(path: str) -> bool:
     return True
 
 
+def looks_local(path: str) -> bool:
+    """Whether a text can be a path only: a repository of the hub is `name` or `owner/name`."""
+    return os.path.isabs(path) or path.startswith((".", "~")) or path.count("/") > 1 or not path
+
+
 def classify(path: str) -> CheckpointFile:
     """Tell index from weights and safetensors from pickles, by the name of a file."""
     is_index = path.endswith(".json")

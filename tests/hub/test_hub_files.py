@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hub_server.client import environment
 from windlass import errors
-from windlass.hub import cached_file, commit_of, has_file, take_token
+from windlass.hub import cached_file, commit_of, has_file, list_files, take_token
 
 if TYPE_CHECKING:
     from hub_server import HubServer
@@ -155,11 +155,34 @@ def test_trouble_that_stays_is_an_error(
         cached_file(repo, "config.json")
 
 
-def test_hub_that_is_down_leaves_what_is_cached(repo: str, hub: HubServer) -> None:
+def test_hub_that_is_down_leaves_what_is_known(repo: str, hub: HubServer) -> None:
     path = cached_file(repo, "config.json")
+    assert cached_file(repo, "other.json", missing="none") is None
     hub.fail("/", status=503)
     assert cached_file(repo, "config.json") == path
-    assert cached_file(repo, "model.safetensors", missing="none") is None
+    assert cached_file(repo, "other.json", missing="none") is None
+    with pytest.raises(errors.FileNotInRepository, match=r"other\.json.*before"):
+        cached_file(repo, "other.json")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, errors.RateLimited), (503, errors.HubUnavailable)]
+)
+def test_hub_that_does_not_answer_is_not_taken_for_a_missing_file(
+    repo: str, hub: HubServer, status: int, error: type[Exception]
+) -> None:
+    cached_file(repo, "config.json")
+    hub.fail("/", status=status)
+    with pytest.raises(error):
+        cached_file(repo, "model.safetensors", missing="none")
+
+
+def test_files_of_a_repository_or_its_subfolder_are_listed(hub: HubServer) -> None:
+    hub.add("maker/deep", {"config.json": b"{}", "sub/model.safetensors": b"x"})
+    assert list_files("maker/deep") == {"config.json", "sub/model.safetensors"}
+    assert list_files("maker/deep", subfolder="sub") == {"model.safetensors"}
+    with pytest.raises(errors.RepositoryNotFound):
+        list_files("maker/none")
 
 
 def test_missing_file_is_an_error_or_none(repo: str) -> None:

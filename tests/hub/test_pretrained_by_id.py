@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import windlass
@@ -80,6 +81,152 @@ def test_offline_without_cache_is_told(hub: HubServer, tmp_path: Path) -> None:
     with pytest.raises(errors.WindlassError, match="maker/model") as caught:
         Labels.from_pretrained(_upload(hub, tmp_path / "m"), local_files_only=True)
     assert isinstance(caught.value, OSError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"status": 503}, errors.HubUnavailable),
+        ({"status": 429}, errors.RateLimited),
+        ({"method": "GET", "cut_after": 10}, errors.HubUnavailable),
+        ({"method": "GET", "damage": True}, errors.CorruptDownload),
+    ],
+    ids=["down", "too many requests", "cut", "damaged"],
+)
+@pytest.mark.parametrize("pickle", [True, False], ids=["beside a pickle", "alone"])
+def test_weights_that_the_hub_does_not_give_are_not_taken_for_missing(
+    hub: HubServer, tmp_path: Path, fault: dict[str, Any], error: type[Exception], *, pickle: bool
+) -> None:
+    new_model().save_pretrained(tmp_path / "m")
+    if pickle:
+        new_model(seed=1).save_pretrained(tmp_path / "p", safe_serialization=False)
+        (tmp_path / "p" / "pytorch_model.bin").rename(tmp_path / "m" / "pytorch_model.bin")
+    repo = _upload(hub, tmp_path / "m")
+    hub.fail("model.safetensors", **fault)
+    with pytest.raises(error, match=r"model\.safetensors"):
+        Labels.from_pretrained(repo)
+    hub.faults.clear()
+    assert_same_state(Labels.from_pretrained(repo).state_dict(), new_model().state_dict())
+
+
+def test_hub_that_refuses_every_weights_file_is_asked_no_more(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    for name in ("safetensors", ".bin"):
+        hub.fail(name, status=429)
+    with pytest.raises(errors.RateLimited):
+        Labels.from_pretrained(repo)
+    assert len(hub.seen) < 20
+
+
+def test_missing_weights_are_looked_for_once(hub: HubServer, tmp_path: Path) -> None:
+    MODELS.TinyConfig().save_pretrained(tmp_path / "m")
+    with pytest.raises(errors.CheckpointNotFound):
+        Labels.from_pretrained(_upload(hub, tmp_path / "m"))
+    assert len(hub.gets("pytorch_model.bin", "HEAD")) == 2  # The file, and its index.
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        ("tf_model.h5", {}, "tf_model.h5"),
+        ("flax_model.msgpack", {}, "flax_model.msgpack"),
+        ("model.safetensors", {"variant": "fp16"}, "leave variant out"),
+        ("pytorch_model.bin", {"use_safetensors": True}, "leave use_safetensors out"),
+    ],
+)
+def test_weights_of_another_kind_are_hinted_at(
+    hub: HubServer, tmp_path: Path, name: str, options: dict[str, Any], hint: str
+) -> None:
+    MODELS.TinyConfig().save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / name).write_bytes(b"x")
+    with pytest.raises(errors.CheckpointNotFound, match=hint):
+        Labels.from_pretrained(_upload(hub, tmp_path / "m", "deep"), subfolder="deep", **options)
+
+
+def test_missing_weights_are_told_also_where_files_are_not_listed(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    MODELS.TinyConfig().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    hub.fail("/api/", status=503)
+    with pytest.raises(errors.CheckpointNotFound, match="has none of"):
+        Labels.from_pretrained(repo)
+
+
+@pytest.mark.parametrize("has_model", [True, False])
+def test_repository_with_an_adapter_is_refused(
+    hub: HubServer, tmp_path: Path, *, has_model: bool
+) -> None:
+    (tmp_path / "m").mkdir()
+    if has_model:
+        new_model().save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "adapter_config.json").write_text("{}")
+    with pytest.raises(errors.NotSupported, match=r"maker/model.*peft"):
+        Labels.from_pretrained(_upload(hub, tmp_path / "m"))
+
+
+def test_offline_with_nothing_but_the_config_cached_is_told(hub: HubServer, tmp_path: Path) -> None:
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    MODELS.TinyConfig.from_pretrained(repo)
+    with pytest.raises(errors.NotCached, match=r"model\.safetensors.*local_files_only"):
+        Labels.from_pretrained(repo, local_files_only=True)
+
+
+@pytest.mark.parametrize("form", [{}, {"safe_serialization": False}], ids=["safe", "pickle"])
+def test_model_that_is_cached_is_loaded_while_the_hub_is_down(
+    hub: HubServer, tmp_path: Path, form: dict[str, object]
+) -> None:
+    new_model().save_pretrained(tmp_path / "m", **form)
+    repo = _upload(hub, tmp_path / "m")
+    Labels.from_pretrained(repo)
+    hub.fail("/", status=503)
+    assert_same_state(Labels.from_pretrained(repo).state_dict(), new_model().state_dict())
+
+
+def test_model_that_is_cached_is_loaded_without_a_connection(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    cache = tmp_path / "cache"
+    Labels.from_pretrained(repo, cache_dir=cache)
+    shutil.rmtree(cache / "models--maker--model" / ".no_exist")  # As others leave the cache.
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # Nobody is there.
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    again = Labels.from_pretrained(repo, cache_dir=cache)
+    assert_same_state(again.state_dict(), new_model().state_dict())
+
+
+class Speaker(Labels):
+    def prepare_inputs_for_generation(self, input_ids: Any) -> dict[str, Any]:
+        return {"input_ids": input_ids}
+
+
+def test_generation_config_that_the_hub_does_not_give_is_an_error(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    model = Speaker(MODELS.TinyConfig())
+    model.generation_config.top_k = 7
+    model.save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    hub.fail("generation_config", status=503)
+    with pytest.raises(errors.HubUnavailable, match="generation_config"):
+        Speaker.from_pretrained(repo)
+    hub.faults.clear()
+    assert Speaker.from_pretrained(repo).generation_config.top_k == 7
+
+
+def test_offline_a_model_needs_no_generation_config(hub: HubServer, tmp_path: Path) -> None:
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    Labels.from_pretrained(repo)
+    assert Speaker.from_pretrained(repo, local_files_only=True).generation_config.top_k == 50
 
 
 # huggingface_hub 2.4 sends files without xet in a way that its HTTP library calls old.

@@ -7,7 +7,7 @@ functions for files take local folders as well, and need nothing for those.
 from __future__ import annotations
 
 from windlass.hub.cards import create_and_tag_model_card
-from windlass.hub.files import cached_file, commit_of, has_file
+from windlass.hub.files import cached_file, commit_of, has_file, is_offline, list_files
 from windlass.hub.push import PushToHubMixin
 from windlass.hub.shards import cached_shards
 from windlass.spellings import take_token
@@ -19,5 +19,7 @@ __all__ = [
     "commit_of",
     "create_and_tag_model_card",
     "has_file",
+    "is_offline",
+    "list_files",
     "take_token",
 ]

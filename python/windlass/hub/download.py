@@ -94,6 +94,28 @@ def download_counted(request: Request, filename: str, tally: Tally) -> str:
     return path
 
 
+def is_known_absent(request: Request, filename: str) -> bool:
+    """Whether the hub has said before that the wanted revision has no such file."""
+    found = _look_into_cache(request, filename)
+    return found is not None and not isinstance(found, str)
+
+
+def is_cached(request: Request, filename: str) -> bool:
+    """Whether a file of the wanted revision is in the cache."""
+    return isinstance(_look_into_cache(request, filename), str)
+
+
+def _look_into_cache(request: Request, filename: str) -> object:
+    """Return the path of a file, a mark for one that does not exist, or `None`."""
+    with translated(request, filename):
+        return hub_library().try_to_load_from_cache(
+            request.source,
+            request.within(filename),
+            cache_dir=request.cache_dir,
+            revision=request.revision,
+        )
+
+
 def is_snapshot_cached(request: Request) -> bool:
     """Whether anything of the wanted revision is in the cache."""
     constants = hub_library("huggingface_hub.constants")

@@ -6,9 +6,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
-from windlass.errors import FileNotInRepository, HubUnavailable, NotCached
-from windlass.hub.download import download, is_snapshot_cached
-from windlass.hub.library import ASKED_BY, hub_library
+from windlass.errors import FileNotInRepository, HubError, HubUnavailable, NotCached
+from windlass.hub.download import download, is_cached, is_known_absent, is_snapshot_cached
+from windlass.hub.library import ASKED_BY, hub_api, hub_library
 from windlass.hub.proxies import through
 from windlass.hub.refusals import translated
 from windlass.hub.request import Access, Request, make_request
@@ -60,8 +60,8 @@ def cached_file(
         path_or_repo_id: a folder, or the id of a repository (`name` or `organisation/name`).
         filename: name of the file.
         missing: whether a file that is not there is an error or `None`. Anything else that is
-            wrong is an error either way. Where the hub cannot be asked, a file counts as not there
-            if others of the same revision are cached.
+            wrong is an error either way, and so is a hub that does not answer. Offline, or with
+            `local_files_only`, a file counts as not there if others of its revision are cached.
         **access: any of these. `subfolder`: folder within the folder or repository.
             `revision`: branch, tag, commit or `refs/pr/N`; the default is `main`.
             `cache_dir`: folder of the cache, if it is not that of huggingface_hub.
@@ -96,10 +96,38 @@ def cached_file(
     except FileNotInRepository:
         if missing == "raise":
             raise
-    except (NotCached, HubUnavailable):
-        if missing == "raise" or not is_snapshot_cached(request):
+    except (NotCached, HubUnavailable) as error:
+        if is_known_absent(request, filename) and not request.force_download:
+            if missing == "raise":
+                message = f"the hub had no `{request.within(filename)}` of {request.name} before"
+                raise FileNotInRepository(message) from error
+        elif missing == "raise" or not _counts_as_missing(request, error):
             raise
     return None
+
+
+def is_offline(*, local_files_only: bool = False) -> bool:
+    """Tell whether nothing is asked of the hub: offline mode, or because the caller wants it so."""
+    return local_files_only or bool(hub_library().is_offline_mode())
+
+
+def list_files(repo_id: str, **access: Unpack[Access]) -> set[str]:
+    """Return the names of the files of a repository, or of its subfolder, as the hub lists them.
+
+    Args:
+        repo_id: the id of a repository.
+        **access: as for `cached_file`.
+
+    Raises:
+        HubError: one of its classes, for whatever the hub or the network refuse.
+    """
+    request = make_request(repo_id, access)
+    with through(request.proxies), translated(request):
+        names = hub_api().list_repo_files(
+            request.source, revision=request.revision, token=request.token
+        )
+    start = request.within("")
+    return {name.removeprefix(start) for name in names if name.startswith(start)}
 
 
 def has_file(path_or_repo_id: PathLike, filename: str, **access: Unpack[Access]) -> bool:
@@ -124,8 +152,8 @@ def has_file(path_or_repo_id: PathLike, filename: str, **access: Unpack[Access])
     if request.is_local:
         return os.path.isfile(_local_path(request, filename))
     library = hub_library()
-    if request.local_files_only or library.is_offline_mode():
-        return _is_cached(request, filename)
+    if is_offline(local_files_only=request.local_files_only):
+        return is_cached(request, filename)
     try:
         with through(request.proxies), translated(request, filename):
             url = library.hf_hub_url(
@@ -166,12 +194,11 @@ def _local_file(request: Request, filename: str) -> str:
     return path
 
 
-def _is_cached(request: Request, filename: str) -> bool:
-    with translated(request, filename):
-        found = hub_library().try_to_load_from_cache(
-            request.source,
-            request.within(filename),
-            cache_dir=request.cache_dir,
-            revision=request.revision,
-        )
-    return isinstance(found, str)
+def _counts_as_missing(request: Request, error: HubError) -> bool:
+    """Whether a file that is not cached can be taken for one that does not exist.
+
+    A hub that does not answer says nothing of its files: only who asks none counts on the cache.
+    """
+    if not isinstance(error, NotCached):
+        return False
+    return is_offline(local_files_only=request.local_files_only) and is_snapshot_cached(request)

@@ -19,6 +19,7 @@ from windlass.torch.match import (
     refuse_unlisted,
     refuse_unwritable,
 )
+from windlass.torch.same_values import same_values
 from windlass.torch.slots import Hooked, Slot, walk
 from windlass.torch.sources import NameRanges
 from windlass.torch.ties import Claim, Ties, find_ties
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
     from windlass.torch.sources import Source
     from windlass.types import Memory
-
-#: Tied values are compared in parts of this many bytes.
-_COMPARE_BYTES = 2 << 20
 
 
 class HookedLoader(NamedTuple):
@@ -95,6 +93,12 @@ class LoadPlan(NamedTuple):
     def nbytes(self) -> int:
         """Bytes to be read into places that nobody else writes to: what progress counts."""
         return sum(self.source.nbytes(one.name) for one in self._fills() if self._is_alone(one))
+
+    @property
+    def read_again(self) -> set[str]:
+        """Names that are read more than once: in the order of modules, or to be compared."""
+        groups = self.ties.groups if self.match.hooked else []
+        return {*self.ties.losers, *(name for group in groups for name in group)}
 
     def carry_out(self, settings: ReadSettings) -> None:
         """Read everything into its place."""
@@ -180,7 +184,7 @@ class LoadPlan(NamedTuple):
         differing: set[str] = set()
         try:
             for name, part, values in self.source.pieces(fills, settings):
-                if part.numel() and name not in differing and not _same_values(part, values):
+                if part.numel() and name not in differing and not same_values(part, values):
                     differing.add(name)
         except BaseException as error:
             error.add_note("The model is loaded; it was compared where names share memory.")
@@ -189,9 +193,18 @@ class LoadPlan(NamedTuple):
 
 
 def plan_load(
-    model: nn.Module, source: Source, *, strict: bool, assign: bool, memory: Memory
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool,
+    assign: bool,
+    memory: Memory,
+    undo: bool = True,
 ) -> LoadPlan:
     """Check everything, and load the modules that load themselves (undone on any error).
+
+    With `undo=False`, for a model that nobody keeps after an error, such modules take no memory
+    for their former state.
 
     Raises:
         IncompatibleKeys, IndexMismatch, MetaParameter, UnsupportedParameter: it does not fit.
@@ -211,7 +224,8 @@ def plan_load(
     try:
         results = {}
         for hooked in match.hooked:
-            snapshots.append(Snapshot(hooked.module))
+            if undo:
+                snapshots.append(Snapshot(hooked.module))
             results[hooked.prefix] = loader.load(hooked)
         ties = find_ties(list(_claims(match, tensors, results, source)))
         missing = _missing(match, results, ties)
@@ -278,36 +292,3 @@ def _unexpected(match: Match, results: dict[str, HookedResult], source: Source) 
 def _assignment(match: Match, ties: Ties, source: Source) -> Assignment:
     covered = [slot for slot in match.absent if slot.name in ties.covered]
     return Assignment(match.present, covered, ties, source)
-
-
-def _same_values(part: torch.Tensor, values: torch.Tensor) -> bool:
-    """Whether values, cast to the dtype of a place, are the bytes of that place.
-
-    A NaN that was cast is any NaN: which one, depends on who has cast it.
-    """
-    if part.is_contiguous():
-        part, values = part.detach().reshape(-1), values.reshape(-1)
-    if not part.dim():
-        return _same_cast(part, values)
-    row_bytes = max(1, part[:1].numel() * part.element_size())
-    rows = max(1, _COMPARE_BYTES // row_bytes)
-    pairs = zip(torch.split(part, rows), torch.split(values, rows), strict=True)
-    return all(_same_cast(a, b) for a, b in pairs)
-
-
-def _same_cast(place: torch.Tensor, values: torch.Tensor) -> bool:
-    cast = values.to(place.dtype)
-    if torch.equal(_bytes(place), _bytes(cast)):
-        return True
-    if values.dtype == place.dtype or not place.dtype.is_floating_point:
-        return False
-    ours, theirs = place.detach().cpu().double(), cast.double()
-    both_nan = ours.isnan() & theirs.isnan()
-    return torch.equal(
-        _bytes(ours.masked_fill(both_nan, 0)), _bytes(theirs.masked_fill(both_nan, 0))
-    )
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    packed = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return packed.reshape(-1).view(torch.uint8)

@@ -137,7 +137,7 @@ def _dtype_to_move(piece: Piece) -> torch.dtype:
 
 def _new_buffer() -> torch.Tensor:
     """Return a buffer, pinned if the system allows it: then a copy leaves the host free."""
-    new = partial(torch.empty, STAGING_BYTES, dtype=torch.uint8)
+    new = partial(torch.empty, STAGING_BYTES, dtype=torch.uint8, device="cpu")
     if torch.cuda.is_available():
         try:
             return new(pin_memory=True)

@@ -23,7 +23,7 @@ from windlass.torch.pickles import PickleShards
 from windlass.torch.touched import Touched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from windlass.layout import CheckpointFile
     from windlass.torch.fill import Fill, ReadSettings
@@ -74,6 +74,12 @@ class Source(Protocol):
         self, fills: list[Fill], settings: ReadSettings
     ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """Read tensors; yield `(name, part of the tensor, values in the file's dtype)`."""
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two names are known to be the same bytes, without reading them."""
+
+    def fills_once(self, but: Collection[str]) -> None:
+        """Promise that names are filled once and then not asked for, but for these."""
 
 
 class SafeSource:
@@ -141,6 +147,12 @@ class SafeSource:
         pieces = read_pieces(self, fills, settings._replace(tell=None))
         return ((piece.name, piece.target, values) for piece, values in pieces)
 
+    def is_same(self, one: str, other: str) -> bool:
+        return self.stored([one]) == self.stored([other])
+
+    def fills_once(self, but: Collection[str]) -> None:
+        """Do nothing: what has been read is not kept."""
+
 
 class DictSource:
     """Tensors that somebody holds already.
@@ -164,6 +176,7 @@ class DictSource:
         self.positions = {name: position for position, name in enumerate(entries)}
         self.unlisted = unlisted or []
         self.metadata = metadata or {}
+        self._kept: Collection[str] | None = None
 
     def layout(self, name: str) -> Layout:
         tensor = self._entries[name]
@@ -196,6 +209,8 @@ class DictSource:
             done += values.nbytes
             if settings.tell is not None:
                 settings.tell(done)
+            if self._kept is not None and name not in self._kept:
+                del self._entries[name]  # With the last one of a file, its map goes.
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
@@ -204,6 +219,14 @@ class DictSource:
         for one in fills:
             values = self._entries[one.name]
             yield one.name, one.tensor.detach(), values.view(one.tensor.shape)
+
+    def is_same(self, one: str, other: str) -> bool:
+        first, second = self._entries[one], self._entries[other]
+        return first.dtype == second.dtype and first.is_set_to(second)
+
+    def fills_once(self, but: Collection[str]) -> None:
+        """Let go of tensors as they are copied, which ends the maps of files."""
+        self._kept = but
 
 
 class PickleSource(DictSource):

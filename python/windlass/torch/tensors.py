@@ -54,7 +54,7 @@ def new_tensor(what: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.T
         NotEnoughMemory: there is none for it; `what` it was for.
     """
     with memory_for(what):
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def has_its_memory(tensor: torch.Tensor) -> bool:

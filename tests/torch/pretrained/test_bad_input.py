@@ -32,6 +32,15 @@ def _of_adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def _beside_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def _only_adapter(folder: Path) -> None:
+    _of_adapter(folder)
+    os.remove(folder / "config.json")
+
+
 def _without_shard(folder: Path) -> None:
     _without_weights(folder)
     new_model().save_pretrained(folder, max_shard_size=300)
@@ -72,7 +81,9 @@ def _list(folder: Path) -> None:
 BAD: dict[str, tuple[Callable[[Path], None], type[Exception], str]] = {
     "no weights": (_without_weights, errors.CheckpointNotFound, "model.safetensors"),
     "tensorflow": (_of_tensorflow, errors.CheckpointNotFound, "tf_model.h5"),
-    "adapter": (_of_adapter, errors.CheckpointNotFound, "PEFT"),
+    "adapter": (_of_adapter, errors.NotSupported, "PEFT"),
+    "adapter beside weights": (_beside_adapter, errors.NotSupported, "peft"),
+    "nothing but an adapter": (_only_adapter, errors.NotSupported, "peft"),
     "no shard": (_without_shard, errors.ShardNotFound, "model-00001"),
     "no config": (_without_config, errors.ConfigNotFound, "config.json"),
     "config of garbage": (_config_of("{"), errors.InvalidConfigFile, "config.json"),
@@ -126,6 +137,18 @@ def test_neither_path_nor_state_dict() -> None:
 def test_state_dict_without_config() -> None:
     with pytest.raises(ValueError, match="config"):
         Labels.from_pretrained(None, state_dict={})
+
+
+def test_config_that_is_a_dictionary(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with pytest.raises(ValueError, match=r"config .*dict.*TinyConfig"):
+        Labels.from_pretrained(tmp_path, config={"hidden_size": 6})
+
+
+def test_model_that_memory_does_not_hold() -> None:
+    config = MODELS.TinyConfig(vocab_size=10**13)
+    with pytest.raises(errors.NotEnoughMemory, match="TinyForLabels"):
+        Labels.from_pretrained(None, config=config, state_dict={})
 
 
 def test_class_without_config_class(tmp_path: Path) -> None:

@@ -73,6 +73,12 @@ def test_only_models_that_say_how_can_generate() -> None:
     assert Tokens(MODELS.TinyConfig()).generation_config is None
 
 
+def test_from_config_takes_a_dtype_by_either_name() -> None:
+    for names in ({"dtype": "float16"}, {"torch_dtype": "float16"}):
+        given = {"dtype": None, "torch_dtype": None, **names}
+        assert Labels._from_config(MODELS.TinyConfig(), **given).dtype == torch.float16
+
+
 def test_from_config_builds_without_changing_the_config() -> None:
     config = MODELS.TinyConfig()
     before = config.to_dict()

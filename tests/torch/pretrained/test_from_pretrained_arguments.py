@@ -378,6 +378,14 @@ def test_argument_without_effect_warns(tmp_path: Path, name: str) -> None:
         Labels.from_pretrained(tmp_path, **{name: "tuna"})
 
 
+@pytest.mark.parametrize("name", ["code_revision", "adapter_name", "_commit_hash"])
+def test_argument_of_what_is_not_there_warns(tmp_path: Path, name: str) -> None:
+    saved(tmp_path)
+    Labels.from_pretrained(tmp_path, **{name: None})
+    with pytest.warns(UserWarning, match=f"{name} has no effect"):
+        Labels.from_pretrained(tmp_path, **{name: "tuna"})
+
+
 def test_trust_remote_code_is_told_to_have_no_effect(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from builders.pretrained import MODELS, new_model, saved
+from builders.pretrained import MODELS, assert_same_state, new_model, saved
+from windlass.torch.pretrained import tied_values
+from windlass.torch.sources import DictSource
 
 TESTS = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -48,6 +51,64 @@ def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
     peak, size = map(int, done.stdout.split())
     assert size > 200 * MIB
     assert peak <= size + 64 * MIB
+
+
+def test_same_bytes_of_tied_weights_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model("TinyForTokens")
+    model.config.save_pretrained(tmp_path)
+    state = model.state_dict()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    compared: list[torch.Tensor] = []
+    monkeypatch.setattr(tied_values, "same_values", lambda *both: not compared.append(both[0]))
+    MODELS.TinyForTokens.from_pretrained(tmp_path)
+    assert compared == []
+    state["lm_head.weight"] = state["lm_head.weight"].clone()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    MODELS.TinyForTokens.from_pretrained(tmp_path)
+    assert len(compared) == 1
+
+
+def test_pickles_are_let_go_of_as_they_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model("TinyForTokens", num_layers=4)
+    model.save_pretrained(tmp_path, safe_serialization=False, max_shard_size=400)
+    held: list[int] = []
+    pieces = DictSource.pieces
+
+    def count(self: DictSource, *arguments: Any) -> Any:
+        for one in pieces(self, *arguments):
+            held.append(len(self._entries))
+            yield one
+
+    monkeypatch.setattr(DictSource, "pieces", count)
+    again = MODELS.TinyForTokens.from_pretrained(tmp_path)
+    assert_same_state(again.state_dict(), model.state_dict())
+    assert held == sorted(held, reverse=True)
+    assert held[-1] <= 2 < held[0]
+
+
+class Hooked(MODELS.TinyForTokens):
+    """Loads itself as a whole."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._register_load_state_dict_pre_hook(lambda *_: None)
+
+
+def test_model_that_loads_itself_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = saved(tmp_path, "TinyForTokens")
+
+    def refuse(module: object) -> None:
+        raise AssertionError(module)
+
+    monkeypatch.setattr("windlass.torch.plan.Snapshot", refuse)
+    again = Hooked.from_pretrained(tmp_path)
+    assert_same_state(again.state_dict(), model.state_dict())
 
 
 def _calls(folder: Path) -> int:

@@ -65,6 +65,12 @@ def test_own_spelling_goes_before_an_old_one() -> None:
     assert match.unexpected == ["a.gamma"]
 
 
+def test_name_that_the_model_has_is_no_old_spelling_of_another() -> None:
+    match = match_keys(["m.weight", "m.gamma"], ["m.gamma"], base_model_prefix="")
+    assert match.stored == {"m.gamma": "m.gamma"}
+    assert match.absent == {"m.weight": "m.weight"}
+
+
 def test_buffers_that_are_not_saved_are_not_unexpected() -> None:
     match = match_keys(["bert.a"], ["a", "mask"], base_model_prefix="bert", transient=["bert.mask"])
     assert match.unexpected == []

@@ -48,7 +48,7 @@ def build(
     make: Callable[[], T], *, dtype: torch.dtype | None, device: torch.device | None, init: bool
 ) -> T:
     """Build a model of a dtype on a device; with `init=False` nothing is initialised."""
-    place = contextlib.nullcontext() if device is None or device.type == "cpu" else device
+    place = contextlib.nullcontext() if device is None else device
     with default_dtype(dtype), no_init_weights(_enable=not init), place:
         return make()
 

@@ -98,10 +98,7 @@ def _find_mismatched(
     options: FillOptions,
 ) -> dict[str, Mismatch]:
     """Return what is of another shape. Modules that load themselves may take any, or say so."""
-    compared = (
-        _compare(name, state[name], source.layout(kept).shape)
-        for name, kept in names.stored.items()
-    )
+    compared = (_compare(name, state[name], source, kept) for name, kept in names.stored.items())
     found = {mismatch.name: mismatch for mismatch in compared if mismatch is not None}
     if options.ignore_mismatched_sizes or not found:
         return found
@@ -116,9 +113,10 @@ def _find_mismatched(
     return found
 
 
-def _compare(name: str, value: object, shape: tuple[int, ...]) -> Mismatch | None:
+def _compare(name: str, value: object, source: Source, kept: str) -> Mismatch | None:
     if not isinstance(value, torch.Tensor) or is_lazy(value):
         return None
+    shape = source.layout(kept).shape
     # Before torch 0.4 scalars were saved with one dimension; torch still takes them.
     if shape == value.shape or (shape == (1,) and not value.shape):
         return None
@@ -159,13 +157,17 @@ def _versions(source: Source, names: MatchedNames) -> dict[str, Any]:
 def _read(
     model: PreTrainedModel, source: RenamedSource, options: FillOptions, tied: TiedValues
 ) -> Collection[str]:
-    """Fill the model; return names whose memory others fill."""
-    plan = plan_load(model, source, strict=False, assign=False, memory="mapped")
+    """Fill the model; return names whose memory others fill.
+
+    After an error the model is thrown away: nothing is brought back.
+    """
+    plan = plan_load(model, source, strict=False, assign=False, memory="mapped", undo=False)
     report = ReadReport()
     # The model was built a moment ago, and most of its memory not touched since.
     settings = ReadSettings(
         options.threads or 0, options.io, options.cache, fresh=True, report=report
     )
+    source.fills_once(plan.read_again)
     with paused_gc(), track(plan.nbytes, options.progress) as tell:
         plan.carry_out(settings._replace(tell=tell))
     report.log(source.path)

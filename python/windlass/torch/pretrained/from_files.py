@@ -8,8 +8,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from windlass.errors import CheckpointNotFound, NotSupported, UnknownFormat
-from windlass.layout import PICKLE_FILE, SAFE_FILE, CheckpointFile, add_variant, classify, is_there
+from windlass.config_file import ADAPTER_CONFIG
+from windlass.errors import CheckpointNotFound, HubError, NotCached, NotSupported, UnknownFormat
+from windlass.layout import (
+    PICKLE_FILE,
+    SAFE_FILE,
+    CheckpointFile,
+    add_variant,
+    classify,
+    is_there,
+    looks_local,
+)
 from windlass.torch.pretrained.unsupported import hint_at_formats, refuse_format
 
 if TYPE_CHECKING:
@@ -17,6 +26,15 @@ if TYPE_CHECKING:
 
 #: What a safetensors file may call the framework that wrote it, to be loaded as it is.
 _FORMATS = (None, "pt", "mlx")
+
+#: Endings that say what is in a file.
+_KNOWN_ENDINGS = (".safetensors", ".bin", ".json")
+
+#: How files of `torch.save` begin: archives, and the pickles of before torch 1.6.
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
+
+#: Where safetensors have their first brace, after the length of the header.
+_SAFE_BRACE = 8
 
 
 class HubOptions(NamedTuple):
@@ -75,20 +93,59 @@ def find_weights(path: str | os.PathLike[str], wanted: Wanted, hub: HubOptions) 
 
     Raises:
         CheckpointNotFound: there is none.
+        NotCached: nothing is to be fetched, and none is in the cache.
         NotSupported: TensorFlow, Flax or GGUF.
+        ValueError: the file that is named is not what `wanted` asks for.
     """
     path = os.fspath(path)
     refuse_format(path)
+    if is_on_hub(path):
+        return _find_on_hub(path, wanted, hub)
     inside = os.path.join(path, hub.subfolder)
     if os.path.isdir(inside):
         return _find_in_folder(inside, wanted)
-    named = os.path.join(hub.subfolder, path)
-    if os.path.exists(named) and not os.path.isdir(named):
-        return classify(named)
-    if os.path.isdir(path) or _looks_local(path):
-        message = f"`{inside}`: there is no such folder, and no such file"
-        raise CheckpointNotFound(message)
-    return _find_on_hub(path, wanted, hub)
+    if os.path.exists(path) and not os.path.isdir(path):
+        return _take_named(path, wanted)
+    message = f"`{inside}`: there is no such folder, and no such file"
+    raise CheckpointNotFound(message)
+
+
+def is_on_hub(path: str) -> bool:
+    """Whether a text is the id of a repository: nothing of that name is on this machine."""
+    return not os.path.exists(path) and not looks_local(path)
+
+
+def _take_named(path: str, wanted: Wanted) -> CheckpointFile:
+    """Take the file that a path names.
+
+    Raises:
+        ValueError: it is not what the other arguments ask for.
+    """
+    file = classify(path)
+    if not path.endswith(_KNOWN_ENDINGS) and _is_pickle(path):
+        file = file._replace(is_safetensors=False)
+    if wanted.use_safetensors is not None and wanted.use_safetensors != file.is_safetensors:
+        message = (
+            f"use_safetensors={wanted.use_safetensors} contradicts the file that is named, "
+            f"`{path}`: leave it out"
+        )
+        raise ValueError(message)
+    if wanted.variant and wanted.variant not in os.path.basename(path).split("."):
+        message = (
+            f"variant={wanted.variant!r} contradicts the file that is named, `{path}`: leave it out"
+        )
+        raise ValueError(message)
+    return file
+
+
+def _is_pickle(path: str) -> bool:
+    """Whether a file begins as torch's do: as a zip archive, or a pickle. Its name may be any."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_SAFE_BRACE + 1)
+    except OSError:
+        return False  # Whoever opens it says what is wrong with it.
+    return start.startswith(_PICKLE_STARTS) and start[_SAFE_BRACE:] != b"{"
 
 
 def _find_in_folder(folder: str, wanted: Wanted) -> CheckpointFile:
@@ -107,18 +164,13 @@ def _not_found(where: str, wanted: Wanted, names: set[str]) -> str:
         message += f" It has {plain}, without the variant {wanted.variant!r}: leave variant out."
     elif wanted.use_safetensors is not None and plain:
         message += f" It has {plain}: leave use_safetensors out."
-    if "adapter_config.json" in names:
+    if ADAPTER_CONFIG in names:
         message += " It holds an adapter (PEFT), which is not loaded yet: load it with peft."
     return message + hint_at_formats(names)
 
 
-def _looks_local(path: str) -> bool:
-    """Whether a text can be a path only: a repository is `name` or `owner/name`."""
-    return os.path.isabs(path) or path.startswith((".", "~")) or path.count("/") > 1 or not path
-
-
 def _find_on_hub(repo: str, wanted: Wanted, hub: HubOptions) -> CheckpointFile:
-    from windlass.hub import cached_file, cached_shards
+    from windlass.hub import cached_file, cached_shards, is_offline, list_files
 
     options = hub._asdict()
     for name in wanted.names:
@@ -129,7 +181,17 @@ def _find_on_hub(repo: str, wanted: Wanted, hub: HubOptions) -> CheckpointFile:
         if file.is_index:
             cached_shards(repo, found, **options)
         return file
-    raise CheckpointNotFound(_not_found(repo, wanted, set()))
+    if is_offline(local_files_only=hub.local_files_only):
+        message = (
+            f"`{repo}`: none of {wanted.names} is in the cache, and nothing is fetched: offline "
+            "mode is on, or local_files_only=True was given"
+        )
+        raise NotCached(message)
+    try:
+        names = list_files(repo, **options)
+    except HubError:
+        names = set()  # That none is there, the hub has said before.
+    raise CheckpointNotFound(_not_found(repo, wanted, names))
 
 
 def refuse_foreign_format(source: Source) -> None:

@@ -87,11 +87,12 @@ def match_keys(
         ({'bert.a': 'a'}, {'head': 'head'}, ['b'])
     """
     prefix = find_prefix(expected, loaded, base_model_prefix)
+    own = {prefix.to_checkpoint(name) for name in expected if prefix.reaches(name)}
     stored: dict[str, str] = {}
     absent: dict[str, str] = {}
     for name in expected:
         wanted = prefix.to_checkpoint(name)
-        found = _find_spelling(wanted, loaded) if prefix.reaches(name) else None
+        found = _find_spelling(wanted, loaded, own) if prefix.reaches(name) else None
         if found is None:
             absent[name] = wanted
         else:
@@ -121,16 +122,19 @@ def without_ignored(names: Iterable[str], patterns: Iterable[str] | None) -> lis
     return [name for name in names if not any(search(name) for search in searches)]
 
 
-def _find_spelling(wanted: str, loaded: Collection[str]) -> str | None:
-    """Return the checkpoint's name for one: itself, or an old spelling of its last part."""
+def _find_spelling(wanted: str, loaded: Collection[str], own: Collection[str]) -> str | None:
+    """Return the checkpoint's name for one: itself, or an old spelling of its last part.
+
+    A name in `own` is no spelling of another one: the model has a place for it as it is.
+    """
     if wanted in loaded:
         return wanted
     for ending, spellings in _SPELLINGS.items():
         stem = wanted.removesuffix(ending)
         if stem != wanted and (not stem or stem.endswith(".")):
             for spelling in spellings:
-                if stem + spelling in loaded:
-                    return stem + spelling
+                if (old := stem + spelling) in loaded and old not in own:
+                    return old
     return None
 
 

@@ -4,76 +4,43 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import nn
 
+from windlass.memory import memory_for
 from windlass.opening import open_found
 from windlass.options import check_options
 from windlass.quiet import paused_gc
-from windlass.spellings import take_token
 from windlass.torch.pretrained.build import build
-from windlass.torch.pretrained.devices import find_device_for
+from windlass.torch.pretrained.configurations import (
+    load_config,
+    load_generation,
+    prepare_config,
+    refuse_adapter,
+)
+from windlass.torch.pretrained.devices import check_covers
 from windlass.torch.pretrained.dtypes import find_dtype, parse_dtype
 from windlass.torch.pretrained.fill_model import FillOptions, fill_model
 from windlass.torch.pretrained.from_files import (
     HubOptions,
-    Wanted,
-    check_variant,
     find_weights,
+    is_on_hub,
     refuse_foreign_format,
 )
-from windlass.torch.pretrained.unsupported import refuse_quantised, take_unsupported
+from windlass.torch.pretrained.options import take_options
+from windlass.torch.pretrained.unsupported import refuse_quantised
 from windlass.torch.sources import DictSource, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from windlass.config import PretrainedConfig
+    from windlass.torch.pretrained.options import Options
     from windlass.torch.sources import Source
     from windlass.types import Cache, Io, PathLike, Progress
 
 logger = logging.getLogger(__name__)
-
-#: Arguments that have no effect any more.
-_WITHOUT_EFFECT = ("resume_download", "mirror")
-
-#: Arguments that only transformers' own auto classes and pipelines give.
-_INTERNAL = ("_from_auto", "_from_pipeline", "_commit_hash", "code_revision")
-
-
-class Options(NamedTuple):
-    """What `from_pretrained` was asked for, less what goes to the configuration and the model."""
-
-    path: str | None
-    hub: HubOptions
-    wanted: Wanted
-    weights_only: bool
-    state_dict: Mapping[str, torch.Tensor] | None
-    dtype: object
-    device: torch.device | None
-    fast_init: bool
-    attn_implementation: object
-    use_flash_attention_2: bool
-    generation_config: Any
-    output_loading_info: bool
-
-    @property
-    def folder(self) -> str | None:
-        """Folder or id that has the configurations: of a file, the folder that it is in."""
-        if self.path is None:
-            return None
-        file = os.path.join(self.hub.subfolder, self.path)
-        return os.path.dirname(file) or "." if os.path.isfile(file) else self.path
-
-    def at_commit(self, config: Any) -> Options:  # noqa: ANN401
-        """Take the weights from the commit that the configuration came from, if that is known."""
-        commit = getattr(config, "_commit_hash", None)
-        return self if commit is None else self._replace(hub=self.hub._replace(revision=commit))
 
 
 class LoadingMethods(nn.Module):
@@ -131,12 +98,13 @@ class LoadingMethods(nn.Module):
             progress: see `windlass.progress.track`.
             **kwargs: further options, and then attributes of the configuration, and then arguments
                 for the constructor. With a configuration given as `config`, all go to the
-                constructor. The options are:
+                constructor. What belongs to generation takes them too. The options are:
 
                 - `state_dict`: weights by name, instead of the checkpoint's.
                 - `torch_dtype` or `dtype`: a floating-point dtype or its name; `"auto"` for that of
                   the configuration, or else of the weights. By default torch's default, float32.
-                - `device_map`: one device for the whole model: `"cpu"`, `0`, `{"": "cuda:0"}`.
+                - `device_map`: one device for the whole model: `"cpu"`, `0`, `{"": "cuda:0"}`; it
+                  goes before torch's default device.
                 - `subfolder`: folder within the folder or repository.
                 - `variant`: what stands in the file names, as in `model.fp16.safetensors`.
                 - `output_loading_info`: return `(model, info)`; `info` has the lists
@@ -147,7 +115,8 @@ class LoadingMethods(nn.Module):
                 - `low_cpu_mem_usage`: has no effect: memory is the model once anyway. `False` does
                   not go with `device_map`.
                 - `_fast_init`: `False` also initialises what will be loaded, as before 4.6.
-                - `trust_remote_code`, `mirror`, `resume_download`: have no effect.
+                - `trust_remote_code`, `code_revision`, `adapter_name`, `mirror`,
+                  `resume_download`: have no effect, and say so.
                 - `use_auth_token`: old name of `token`.
 
         Returns:
@@ -160,10 +129,12 @@ class LoadingMethods(nn.Module):
             ShardNotFound, InvalidHeader, InvalidIndex, IndexMismatch, InvalidPickle: files are
                 damaged, or not there.
             UnknownFormat: safetensors of a framework that nobody knows.
-            ConfigNotFound, InvalidConfigFile, InvalidConfig: the configuration.
+            ConfigNotFound, InvalidConfigFile, InvalidConfig: the configuration, or that of
+                generation.
             NotSupported: TensorFlow, Flax, GGUF, quantised or adapter weights; several devices;
                 offloading.
             HubError: something is wrong with a download.
+            NotEnoughMemory: the system has none left for the model.
             ValueError: arguments that are wrong or contradict each other.
 
         Example:
@@ -174,23 +145,25 @@ class LoadingMethods(nn.Module):
         check_options(io=io, cache=cache, threads=threads)
         is_own = config is None
         hub = HubOptions("", revision, cache_dir, token, force_download, local_files_only, None)
-        options = _take_options(
+        options = take_options(
             kwargs, pretrained_model_name_or_path, hub, use_safetensors, weights_only=weights_only
         )
-        config, rest = _load_config(cls, config, options, kwargs)
+        config, rest = load_config(cls, config, options, kwargs)
         if is_own:
             options = options.at_commit(config)
+        refuse_adapter(options)
         refuse_quantised(config)
         source = _open(options)
         dtype = find_dtype(options.dtype, config, source)
-        config = _prepare_config(cls, config, options, dtype)
-        with paused_gc():
+        config = prepare_config(cls, config, options, dtype)
+        with paused_gc(), memory_for(f"loading {cls.__name__}"):
             model: Any = build(
                 partial(cls, config, *model_args, **rest),
                 dtype=dtype,
                 device=options.device,
                 init=not options.fast_init,
             )
+            check_covers(options.device_map, model)
             report = fill_model(
                 model,
                 source,
@@ -204,7 +177,7 @@ class LoadingMethods(nn.Module):
                     progress=progress,
                 ),
             )
-            _finish(model, options)
+            _finish(model, options, kwargs)
         architectures = getattr(config, "architectures", None) or []
         report.log(cls.__name__, source.path, is_same_architecture=cls.__name__ in architectures)
         return (model, report.as_dict()) if options.output_loading_info else model
@@ -222,7 +195,8 @@ class LoadingMethods(nn.Module):
         Raises:
             ValueError: the dtype is not a floating-point one.
         """
-        wanted = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        old = kwargs.pop("torch_dtype", None)
+        wanted = old if (new := kwargs.pop("dtype", None)) is None else new
         dtype = None if wanted is None else parse_dtype(wanted)
         config = copy.deepcopy(config)
         attention = kwargs.pop("attn_implementation", None)
@@ -254,122 +228,20 @@ class LoadingMethods(nn.Module):
         return before
 
 
-def _take_options(
-    kwargs: dict[str, Any],
-    path: PathLike | None,
-    hub: HubOptions,
-    use_safetensors: bool | None,  # noqa: FBT001
-    *,
-    weights_only: bool,
-) -> Options:
-    """Take the options out of `kwargs`, and check what can be checked without a file."""
-    take_unsupported(kwargs)
-    _take_ineffective(kwargs)
-    state_dict = kwargs.pop("state_dict", None)
-    if path is None and state_dict is None:
-        message = "from_pretrained needs a folder, a file or an id; or state_dict with config"
-        raise ValueError(message)
-    device_map = kwargs.pop("device_map", None)
-    if device_map is not None and kwargs.pop("low_cpu_mem_usage", None) is False:
-        message = "device_map and low_cpu_mem_usage=False contradict each other: leave one out"
-        raise ValueError(message)
-    kwargs.pop("low_cpu_mem_usage", None)
-    return Options(
-        path=None if path is None else os.fspath(path),
-        hub=hub._replace(
-            subfolder=kwargs.pop("subfolder", None) or "",
-            token=take_token(hub.token, kwargs.pop("use_auth_token", None)),
-            proxies=kwargs.pop("proxies", None),
-        ),
-        wanted=Wanted(check_variant(kwargs.pop("variant", None)), use_safetensors),
-        weights_only=weights_only,
-        state_dict=state_dict,
-        dtype=_take_dtype(kwargs),
-        device=find_device_for(device_map),
-        fast_init=kwargs.pop("_fast_init", True),
-        attn_implementation=kwargs.pop("attn_implementation", None),
-        use_flash_attention_2=kwargs.pop("use_flash_attention_2", False),
-        generation_config=kwargs.pop("generation_config", None),
-        output_loading_info=kwargs.pop("output_loading_info", False),
-    )
-
-
-def _take_ineffective(kwargs: dict[str, Any]) -> None:
-    for name in _INTERNAL:
-        kwargs.pop(name, None)
-    for name in _WITHOUT_EFFECT:
-        if kwargs.pop(name, None) is not None:
-            message = f"{name} is deprecated and has no effect"
-            warnings.warn(message, FutureWarning, stacklevel=4)
-    if kwargs.pop("trust_remote_code", None):
-        logger.warning("trust_remote_code has no effect: the class that loads is the model's code")
-
-
-def _take_dtype(kwargs: dict[str, Any]) -> object:
-    dtype, torch_dtype = kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)
-    if None not in (dtype, torch_dtype) and dtype != torch_dtype:
-        message = f"dtype={dtype!r} and torch_dtype={torch_dtype!r} contradict each other"
-        raise ValueError(message)
-    wanted = dtype if torch_dtype is None else torch_dtype
-    if wanted not in (None, "auto"):
-        parse_dtype(wanted)  # What is no dtype is said before a file is looked for.
-    return wanted
-
-
-def _load_config(
-    cls: Any,  # noqa: ANN401
-    config: PretrainedConfig | PathLike | None,
-    options: Options,
-    kwargs: dict[str, Any],
-) -> tuple[Any, dict[str, Any]]:
-    """Return the configuration, and the arguments that it does not take."""
-    from windlass.config import PretrainedConfig
-
-    if isinstance(config, PretrainedConfig):
-        return copy.deepcopy(config), kwargs
-    where = options.folder if config is None else config
-    if where is None:
-        message = "from_pretrained needs config where no folder or id is given"
-        raise ValueError(message)
-    if cls.config_class is None:
-        message = f"{cls.__name__} sets no config_class; give config, or set it"
-        raise ValueError(message)
-    loaded, rest = cls.config_class.from_pretrained(
-        where, return_unused_kwargs=True, **options.hub._asdict(), **kwargs
-    )
-    return loaded, rest
-
-
-def _prepare_config(
-    cls: Any,  # noqa: ANN401
-    config: Any,  # noqa: ANN401
-    options: Options,
-    dtype: torch.dtype | None,
-) -> Any:  # noqa: ANN401
-    config.name_or_path = options.path
-    if options.attn_implementation is not None:
-        config._attn_implementation = options.attn_implementation
-        config._attn_implementation_autoset = False
-    if getattr(config, "_attn_implementation_autoset", False):
-        return config
-    return cls._autoset_attn_implementation(
-        config,
-        use_flash_attention_2=options.use_flash_attention_2,
-        torch_dtype=dtype,
-        device_map=options.device,
-    )
-
-
 def _open(options: Options) -> Source:
     """Open the weights: those given, or those of the files."""
     if options.state_dict is not None:
-        return DictSource(dict(options.state_dict), options.path or "the given state_dict")
+        return DictSource(
+            dict(options.state_dict),
+            options.path or "the given state_dict",
+            metadata=getattr(options.state_dict, "_metadata", None),
+        )
     path = options.path
     assert path is not None  # noqa: S101  (one of the two is given: checked with the options)
-    source = open_found(
-        lambda: find_weights(path, options.wanted, options.hub),
-        lambda file: open_source(file, strict_format=False, weights_only=options.weights_only),
-    )
+    find = partial(find_weights, path, options.wanted, options.hub)
+    open_file = partial(open_source, strict_format=False, weights_only=options.weights_only)
+    # What is cached of a commit stays: nobody saves there between two looks.
+    source = open_file(find()) if is_on_hub(path) else open_found(find, open_file)
     refuse_foreign_format(source)
     return source
 
@@ -384,7 +256,7 @@ def _float32_parts(model: Any, dtype: torch.dtype | None) -> set[str]:  # noqa: 
     return set()
 
 
-def _finish(model: Any, options: Options) -> None:  # noqa: ANN401
+def _finish(model: Any, options: Options, fields: dict[str, Any]) -> None:  # noqa: ANN401
     """Tie what loading may have parted, set what belongs to generation, and evaluate."""
     model.tie_weights()
     model.eval()
@@ -395,19 +267,5 @@ def _finish(model: Any, options: Options) -> None:  # noqa: ANN401
     if options.generation_config is not None:
         model.generation_config = copy.deepcopy(options.generation_config)
     elif options.folder is not None:
-        found = _load_generation(options.folder, options.hub)
+        found = load_generation(options.folder, options.hub, fields)
         model.generation_config = found or model.generation_config
-
-
-def _load_generation(folder: str, hub: HubOptions) -> Any:  # noqa: ANN401
-    """Return the generation configuration of the checkpoint, if it has one."""
-    from windlass.generation import GenerationConfig
-
-    try:
-        return GenerationConfig.from_pretrained(folder, **hub._asdict())
-    except OSError:
-        logger.info(
-            "`%s` has no generation_config.json: the model goes by its own configuration",
-            folder,
-        )
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import torch
 
@@ -53,6 +53,14 @@ class RenamedSource:
         named = {self._stored[one.name]: one.name for one in fills}
         pieces = self._source.pieces(self._as_stored(fills), settings)
         return ((named[stored], part, values) for stored, part, values in pieces)
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two names are known to be the same bytes."""
+        return self._source.is_same(self._stored[one], self._stored[other])
+
+    def fills_once(self, but: Collection[str]) -> None:
+        """Promise that names are filled once and then not asked for, but for these."""
+        self._source.fills_once({self._stored[name] for name in but if name in self._stored})
 
     def prefetch(self, names: Iterable[str], budget: int) -> None:
         """Begin to read so many bytes of tensors in the background, before they are touched."""

@@ -9,6 +9,7 @@ import torch
 
 from windlass.torch.fill import Fill
 from windlass.torch.pretrained.tying import declared_ties
+from windlass.torch.same_values import same_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +27,14 @@ class Dropped(NamedTuple):
         name: in the model.
         stored: in the checkpoint.
         loaded: the name that is loaded.
+        kept: that name in the checkpoint.
         tensor: the weight.
     """
 
     name: str
     stored: str
     loaded: str
+    kept: str
     tensor: torch.Tensor
 
 
@@ -40,6 +43,11 @@ class TiedValues(NamedTuple):
 
     source: Source
     dropped: list[Dropped]
+
+    @classmethod
+    def of(cls, source: Source, dropped: list[Dropped]) -> TiedValues:
+        """Leave out those that the checkpoint has as the very bytes that are loaded."""
+        return cls(source, [one for one in dropped if not source.is_same(one.stored, one.kept)])
 
     def find_conflicts(self, settings: ReadSettings) -> Iterator[tuple[str, str]]:
         """Yield `(name that was not loaded, name that was)` where their values differ.
@@ -52,7 +60,7 @@ class TiedValues(NamedTuple):
 
     def _differs(self, one: Dropped, settings: ReadSettings) -> bool:
         pieces = self.source.pieces([Fill(one.stored, one.tensor.detach())], settings)
-        return not all(_is_same(part, values) for _, part, values in pieces)
+        return not all(same_values(part, values) for _, part, values in pieces)
 
 
 def drop_tied(
@@ -73,13 +81,8 @@ def drop_tied(
         own = [name for name in names if not any(search(name) for search in searches)]
         if len(own) == 1:
             dropped += [
-                Dropped(name, stored.pop(name), own[0], state[name])
+                Dropped(name, stored.pop(name), own[0], stored[own[0]], state[name])
                 for name in names
                 if name != own[0]
             ]
-    return TiedValues(source, dropped)
-
-
-def _is_same(part: torch.Tensor, values: torch.Tensor) -> bool:
-    wanted = values.to(device=part.device, dtype=part.dtype)
-    return bool(torch.isclose(part, wanted, rtol=0, atol=0, equal_nan=True).all())
+    return TiedValues.of(source, dropped)

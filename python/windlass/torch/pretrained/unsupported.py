@@ -45,7 +45,6 @@ def take_unsupported(kwargs: dict[str, Any]) -> None:
         if value is not None and value is not False and value != {}:
             message = f"{name}={value!r}: {hint}"
             raise NotSupported(message)
-    kwargs.pop("adapter_name", None)  # Without adapters there is nothing to name.
 
 
 def refuse_format(path: str) -> None:
