@@ -8,6 +8,7 @@ given values) is there as it was meant.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -22,26 +23,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Held while a model is built: torch has one default dtype for all threads.
+_building = threading.RLock()
+
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """Build models whose parameters are of a dtype, unless they say otherwise.
+    """Build models whose parameters are of a dtype, unless they say otherwise; one at a time.
 
     Raises:
         ValueError: the dtype is not a floating-point one.
     """
-    if dtype is None:
-        yield
-        return
-    if not dtype.is_floating_point:
+    if dtype is not None and not dtype.is_floating_point:
         message = f"a model should be built under a floating-point dtype, found {dtype}"
         raise ValueError(message)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    with _building:  # Without a dtype as well: another thread's would be taken for the default.
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype or before)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def build(
