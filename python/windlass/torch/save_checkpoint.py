@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -11,13 +12,14 @@ from torch import nn
 from windlass import _rust
 from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
-from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
+from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, is_there, pattern_family
 from windlass.names import check_metadata
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.refusals import refusal
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.text_files import sync_folder
 from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import check_cast
 from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from windlass.types import PathLike, Progress
+
+logger = logging.getLogger(__name__)
 
 #: How long a save waits for another one in the same folder, in seconds.
 LOCK_TIMEOUT = 600.0
@@ -332,10 +336,8 @@ def begin(
 ) -> _rust.Save:
     """Begin to replace the checkpoint of a family in a folder, which is made if it is not there."""
     folder = os.fspath(folder)
-    try:
-        _make_folder(folder, durable=settings.durable)
-    except OSError as error:
-        raise _no_folder(folder, error) from error
+    make_folder(folder, durable=settings.durable)
+    _warn_if_hidden(folder, family)
     return _rust.Save.folder(
         folder,
         family,
@@ -346,19 +348,39 @@ def begin(
     )
 
 
-def _make_folder(folder: str, *, durable: bool) -> None:
-    """Make a folder and those above it; if `durable`, wait until their names are on the disk."""
+def make_folder(folder: str, *, durable: bool) -> None:
+    """Make a folder and those above it; if `durable`, wait until their names are on the disk.
+
+    Raises:
+        SaveFailed: the system refused.
+    """
     above, made = os.path.abspath(folder), []
     while not os.path.lexists(above):
         above = os.path.dirname(above)
         made.append(above)
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(folder, error) from error
     for parent in made if durable else ():
-        descriptor = os.open(parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(parent)
+
+
+def _warn_if_hidden(folder: str, family: Family) -> None:
+    """Say that nobody will find pickles by their usual names beside safetensors of these."""
+    if not family.single.startswith("pytorch_model") or not family.single.endswith(".bin"):
+        return
+    variant = family.prefix.removeprefix("pytorch_model")
+    safe = pattern_family(f"model{variant}{{suffix}}.safetensors")
+    for name in (safe.single, safe.index_name, safe.foreign_index_name):
+        if name is not None and is_there(os.path.join(folder, name)):
+            logger.warning(
+                "`%s`: readers take `%s`, which is there, and not the pickles that are being "
+                "saved: remove it, or load with prefer_safe=False or use_safetensors=False",
+                folder,
+                name,
+            )
+            return
 
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:
