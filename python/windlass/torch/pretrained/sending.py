@@ -46,11 +46,13 @@ class Sending:
         self._model, self._folder, self._options = model, folder, dict(options)
         self._tags = self._options.pop("tags", None)
         self._tolerant = self._options.pop("ignore_metadata_errors", False)
+        address = self._options.pop("repo_url", None)
+        name = None if address else os.path.basename(os.path.normpath(folder))
         self._repo = model._create_repo(
-            self._options.pop("repo_id", os.path.basename(os.path.normpath(folder))),
+            self._options.pop("repo_id", name),
             private=self._options.pop("private", None),
             token=self._options.get("token"),
-            repo_url=self._options.pop("repo_url", None),
+            repo_url=address,
             organization=self._options.pop("organization", None),
         )
         self._before = model._get_files_timestamps(folder) if os.path.isdir(folder) else {}
