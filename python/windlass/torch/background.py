@@ -229,7 +229,7 @@ def _copy_tensors(placed: list[Placed]) -> list[Placed]:
 
 def _new_tensor(one: Placed) -> torch.Tensor:
     with memory_for(f"tensor `{one.name}`", SnapshotTooLarge):
-        return torch.empty(one.tensor.shape, dtype=one.dtype)
+        return torch.empty(one.tensor.shape, dtype=one.dtype, device="cpu")
 
 
 def _copy_elements(one: Placed, target: torch.Tensor) -> None:

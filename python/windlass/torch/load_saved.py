@@ -223,7 +223,7 @@ def load(data: bytes) -> dict[str, torch.Tensor]:
     for name, dtype_name, file_shape, start, end in _rust.parse_header(bytes(data)):
         dtype, shape = torch_layout(name, dtype_name, file_shape)
         if start == end:
-            loaded[name] = torch.empty(shape, dtype=dtype)
+            loaded[name] = torch.empty(shape, dtype=dtype, device="cpu")
             continue
         flat = torch.frombuffer(bytearray(view[start:end]), dtype=torch.uint8)
         loaded[name] = flat.view(dtype).view(shape)

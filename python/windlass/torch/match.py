@@ -141,7 +141,9 @@ def _refuse_cast(
         return
     with warnings.catch_warnings(action="ignore"):  # It warns again where it really casts.
         try:
-            torch.empty(1, dtype=expected, device=device).copy_(torch.zeros(1, dtype=found))
+            torch.empty(1, dtype=expected, device=device).copy_(
+                torch.zeros(1, dtype=found, device="cpu")
+            )
         except (NotImplementedError, RuntimeError, TypeError) as error:
             message = f"`{name}`: torch cannot cast {found} of the checkpoint to {expected}"
             raise UnsupportedParameter(message) from error

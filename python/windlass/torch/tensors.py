@@ -27,7 +27,7 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
     dtype, shape = torch_layout(name, info.dtype, info.shape)
     start, end = info.file_range
     if start == end:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     if start % dtype.itemsize:
         flat = torch.frombuffer(mapping, dtype=torch.uint8, count=end - start, offset=start)
         with memory_for(f"tensor `{name}`"):
@@ -49,7 +49,7 @@ def new_tensor(what: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.T
         NotEnoughMemory: there is none for it; `what` it was for.
     """
     with memory_for(what):
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def has_its_memory(tensor: torch.Tensor) -> bool:
