@@ -25,18 +25,18 @@ SAVES: dict[str, Callable[[Path], object]] = {
     "save": lambda path: path.write_bytes(windlass.save(STATE)),
     "save_file": lambda path: windlass.save_file(STATE, path),
     "save_file with a cast": lambda path: windlass.save_file(STATE, path, dtype=torch.float64),
-    "save_file with 8-bit floats": lambda path: _save_small(path),
+    "save_file with 8-bit floats": lambda path: _save_small(path, torch.float8_e4m3fn),
     "save_async": lambda path: _from_folder(path, windlass.save_async(STATE, path.parent)),
-    "save_async of pickles": lambda path: _from_pickles(path),
+    "save_async of pickles": lambda path: _from_pickles(path, asynchronous=True),
     "pickles": lambda path: _from_pickles(path, asynchronous=False),
     "save_model": lambda path: windlass.save_model(_model(), path),
 }
 
 
-def _save_small(path: Path) -> None:
+def _save_small(path: Path, dtype: torch.dtype) -> None:
     casts.cache_clear()
     assert _saturates() in (True, False)
-    windlass.save_file({"a": STATE["a"]}, path, dtype=torch.float8_e4m3fn)
+    windlass.save_file({"a": STATE["a"]}, path, dtype=dtype)
 
 
 def _from_folder(path: Path, handle: windlass.SaveHandle) -> None:
@@ -44,7 +44,7 @@ def _from_folder(path: Path, handle: windlass.SaveHandle) -> None:
     assert path.exists()
 
 
-def _from_pickles(path: Path, *, asynchronous: bool = True) -> None:
+def _from_pickles(path: Path, *, asynchronous: bool) -> None:
     if asynchronous:
         windlass.save_async(STATE, path.parent, safe_serialization=False).result()
     else:
@@ -67,23 +67,23 @@ def _filled(path: Path, dtype: torch.dtype, *, assign: bool = False) -> dict[str
     return model.state_dict()
 
 
+def _opened(path: Path) -> dict[str, torch.Tensor]:
+    with windlass.safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 LOADS: dict[str, Callable[[Path], dict[str, torch.Tensor]]] = {
     "load": lambda path: windlass.load(path.read_bytes()),
     "mapped": windlass.load_file,
     "owned": lambda path: windlass.load_file(path, memory="owned"),
-    "safe_open": lambda path: _opened(path),
+    "safe_open": _opened,
     "load_sharded_checkpoint": lambda path: _filled(path, torch.float32),
     "with a cast": lambda path: _filled(path, torch.float64),
     "staged": lambda path: _filled(path, torch.complex64),
     "assigned": lambda path: _filled(path, torch.float32, assign=True),
-    "load_state_dict_from_file": lambda path: windlass.load_state_dict_from_file(path),
+    "load_state_dict_from_file": windlass.load_state_dict_from_file,
     "stream": lambda path: {name: one.clone() for name, one in windlass.Checkpoint(path).stream()},
 }
-
-
-def _opened(path: Path) -> dict[str, torch.Tensor]:
-    with windlass.safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 @pytest.fixture(params=["context", "default"])
