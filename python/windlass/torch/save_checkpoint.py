@@ -217,7 +217,7 @@ def prepare(
         )
         placed = [Placed(0, name, one, file_dtype(one, dtype)) for name, one in stored.items()]
         # Tensors without elements share the storage that is none, as the hub sees it.
-        items = [(one.nbytes, None if one.nbytes else 0) for one in placed]
+        items = [(size, None if size else 0) for size in (one.nbytes for one in placed)]
         measured = Measured(list(stored), items)
         split = split_measured(measured, pattern, max_shard_size, "hub")
         return Prepared(family, split, told, dropped, placed, settings)
@@ -279,21 +279,23 @@ def save_torch_model(
 
 def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike) -> None:
     family, split, metadata, dropped, _, settings = prepared
-    names = list(split.filename_to_tensors) or [family.single]
-    numbers = {name: number for number, name in enumerate(names)}
-    placed = [one._replace(file=numbers[split.tensor_to_filename[one.name]]) for one in placed]
-    tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
-    for one in placed:
-        tensors[one.file].append(new_tensor(one))
-    told = {"format": "pt"}
-    if not split.is_sharded:
-        told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
-    files = [
-        (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
-    ]
-    parameters = sum(one.tensor.numel() for one in placed)
-    facts = {**split.metadata, "total_parameters": parameters, **metadata}
-    facts = record_dropped(facts, dropped, split.tensor_to_filename)
+    with paused_gc():
+        names = list(split.filename_to_tensors) or [family.single]
+        numbers = {name: number for number, name in enumerate(names)}
+        homes = {name: numbers[file] for name, file in split.tensor_to_filename.items()}
+        placed = [Placed(homes[name], name, tensor, dtype) for _, name, tensor, dtype in placed]
+        tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
+        for one in placed:
+            tensors[one.file].append(new_tensor(one))
+        told = {"format": "pt"}
+        if not split.is_sharded:
+            told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
+        files = [
+            (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
+        ]
+        parameters = sum(one.tensor.numel() for one in placed)
+        facts = {**split.metadata, "total_parameters": parameters, **metadata}
+        facts = record_dropped(facts, dropped, split.tensor_to_filename)
     with begin(folder, family, files, settings) as saving:
         write_and_commit(
             saving,
