@@ -82,6 +82,8 @@ def initialise_absent(
 ) -> None:
     """Initialise every module of which a weight, at any depth, is not about to be loaded.
 
+    Where the model does not override `_init_weights`, as `reset_parameters` of the modules does.
+
     Args:
         model: the model. Modules that are done carry `_is_hf_initialized`.
         present: names of the model that the checkpoint fills.
@@ -92,4 +94,22 @@ def initialise_absent(
     if tied_head is not None:
         tied_head._is_hf_initialized = True  # type: ignore[assignment]
     if incomplete:
+        if _says_nothing(model):
+            _reset(incomplete.values())
         model.apply(initialise)  # type: ignore[arg-type]
+
+
+def _says_nothing(model: nn.Module) -> bool:
+    """Whether a model leaves it to its modules how they are initialised."""
+    from windlass.torch.pretrained.model import PreTrainedModel
+
+    return getattr(type(model), "_init_weights", None) is PreTrainedModel._init_weights
+
+
+def _reset(modules: Iterable[nn.Module]) -> None:
+    """Initialise modules as their constructors would have done, but for `no_init_weights`."""
+    for module in modules:
+        if not getattr(module, "_is_hf_initialized", False):
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(reset):
+                reset()

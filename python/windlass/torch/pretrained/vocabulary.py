@@ -101,22 +101,24 @@ class VocabularyMethods(nn.Module):
         trains = old.weight.requires_grad
         new = self._get_resized_embeddings(old, new_num_tokens, pad_to_multiple_of, mean_resizing)
         new.requires_grad_(trains)
-        self.set_input_embeddings(new)
+        head = None
         if new_num_tokens is not None or pad_to_multiple_of is not None:
-            self._resize_output(new.weight.shape[0], mean_resizing=mean_resizing)
+            head = self._resized_output(new.weight.shape[0], mean_resizing=mean_resizing)
+        self.set_input_embeddings(new)
+        if head is not None:
+            self.set_output_embeddings(head)
         return self.get_input_embeddings()
 
-    def _resize_output(self, size: int, *, mean_resizing: bool) -> None:
-        """Resize output embeddings that are not tied; `tie_weights` sees to the others."""
+    def _resized_output(self, size: int, *, mean_resizing: bool) -> nn.Module | None:
+        """Return resized output embeddings unless they are tied: `tie_weights` sees to those."""
         old: Any = self.get_output_embeddings()
         if old is None or getattr(self.config, "tie_word_embeddings", True):
-            return
+            return None
         is_embedding = isinstance(old, nn.Embedding)
         resize = self._get_resized_embeddings if is_embedding else self._get_resized_lm_head
         trains = old.weight.requires_grad
         new: nn.Module = resize(old, size, mean_resizing=mean_resizing)
-        new.requires_grad_(trains)
-        self.set_output_embeddings(new)
+        return new.requires_grad_(trains)
 
     def _get_resized_embeddings(
         self,
