@@ -53,6 +53,13 @@ def test_whole_file_has_no_findings(tmp_path: Path) -> None:
     assert windlass.verify(_file(tmp_path / "a")) == []
 
 
+def test_file_without_checksums_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert windlass.verify(_file(tmp_path / "a", checksums=False)) == []
+    assert "no tensor has a checksum" in caplog.text
+
+
 VARIANT = "model.fp16{suffix}.safetensors"
 
 

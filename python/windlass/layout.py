@@ -17,8 +17,8 @@ PICKLE_PATTERN = "pytorch_model{suffix}.bin"
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
-_PREFER_SAFE = (SAFE_INDEX, PICKLE_INDEX, SAFE_FILE, PICKLE_FILE)
-_PREFER_PICKLE = (PICKLE_INDEX, SAFE_INDEX, PICKLE_FILE, SAFE_FILE)
+_PREFER_SAFE = (SAFE_INDEX, SAFE_FILE, PICKLE_INDEX, PICKLE_FILE)
+_PREFER_PICKLE = (PICKLE_INDEX, PICKLE_FILE, SAFE_INDEX, SAFE_FILE)
 
 
 class CheckpointFile(NamedTuple):
@@ -38,9 +38,9 @@ class CheckpointFile(NamedTuple):
 def find_checkpoint(path: PathLike, *, prefer_safe: bool = True) -> CheckpointFile:
     """Choose the file to load from a folder, or take the file that `path` names.
 
-    An index goes before a single file, and safetensors before pickles unless `prefer_safe` is
-    false: for indexes this is the rule of transformers 4.46's `load_sharded_checkpoint`, which
-    knows no single files.
+    Safetensors go before pickles unless `prefer_safe` is false, and among those an index before a
+    single file: for indexes this is the rule of transformers 4.46's `load_sharded_checkpoint`,
+    which knows no single files.
 
     Raises:
         CheckpointNotFound: there is no such folder, or none of the files is in it.

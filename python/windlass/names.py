@@ -43,7 +43,8 @@ def check_name(name: object) -> None:
         InvalidName: it is not text, or not text that UTF-8 can hold; it is empty, holds a NUL, or
             is `__metadata__`.
     """
-    check_text(f"tensor `{name}`", name)
+    if type(name) is not str or not name.isascii():  # There may be very many names.
+        check_text(f"tensor `{name}`", name)
     if not name or name == "__metadata__" or "\0" in str(name):
         reason = "is empty" if not name else "holds a NUL" if "\0" in str(name) else "is reserved"
         message = f"tensor `{name}`: the name {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from windlass.layout import CheckpointFile
     from windlass.types import PathLike, Progress
+
+logger = logging.getLogger(__name__)
 
 #: Metadata entry with the checksums; the engine writes it (`windlass_core::save::CHECKSUM_KEY`).
 CHECKSUM_KEY = "windlass.crc32c"
@@ -50,7 +53,7 @@ def verify(
 
     Every header is checked against its file, the index against the headers, and every tensor
     against its checksum, where the save stored one (`checksums=True`). All tensors with checksums
-    are read.
+    are read. Where none has one, a warning in the log says so.
 
     Args:
         path: a safetensors file, an index file, or a folder with either.
@@ -107,6 +110,8 @@ def _verify(file: CheckpointFile, threads: int | None, progress: Progress) -> li
             tables[name] = table
     if file.is_index:
         findings.extend(_compare_index(listed, tables))
+    if tables and not any(map(_has_checksums, tables.values())):
+        _warn_unchecked(file.path)
     findings.extend(_check_all(tables, threads or 0, progress))
     return findings
 
@@ -162,11 +167,7 @@ def _compare_index(
 def _check_all(
     tables: dict[str, _rust.Checkpoint], threads: int, progress: Progress
 ) -> list[Finding]:
-    with_sums = {
-        file: table
-        for file, table in tables.items()
-        if CHECKSUM_KEY in (table.shard_metadata(0) or {})
-    }
+    with_sums = {file: table for file, table in tables.items() if _has_checksums(table)}
     sizes = {file: table.plan()[1] for file, table in with_sums.items()}
     findings: list[Finding] = []
     done = 0
@@ -184,15 +185,31 @@ def _shifted(tell: Callable[[int], object] | None, base: int) -> Callable[[int],
     return None if tell is None else lambda count: tell(base + count)
 
 
+def _has_checksums(table: _rust.Checkpoint) -> bool:
+    shards = range(len(table.shard_names()))
+    return any(CHECKSUM_KEY in (table.shard_metadata(shard) or {}) for shard in shards)
+
+
+def _warn_unchecked(path: str) -> None:
+    logger.warning(
+        "`%s`: no tensor has a checksum, so none of their values was verified; checksums are "
+        "stored by a save with checksums=True",
+        path,
+    )
+
+
 def refuse_damaged(table: _rust.Checkpoint, threads: int | None = None) -> None:
     """Raise for an opened checkpoint whose bytes are not those that its checksums are of.
 
-    What is read of it later is the same files, or a `FileChanged`.
+    What is read of it later is the same files, or a `FileChanged`. Where there are no checksums, a
+    warning in the log says so.
 
     Raises:
         ChecksumMismatch: says which tensor of which file.
         FileChanged, ReadFailed: they cannot be read.
     """
+    if not _has_checksums(table):
+        _warn_unchecked(", ".join(table.shard_names()))
     refuse_findings(list(_find_damage(table.shard_names(), table, threads or 0, None)))
 
 

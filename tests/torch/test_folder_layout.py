@@ -62,6 +62,13 @@ LAYOUTS: dict[str, tuple[list[Callable[[Path], None]], dict[str, bool], float]] 
     "safetensors where pickled is preferred": ([_safe_shards], {"prefer_safe": False}, 1),
     "shards beside a stale file": ([_safe_shards, _stale_safe_file], {}, 1),
     "pickled shards beside a pickled file": ([_bin_shards, _bin_file], {}, 2),
+    "a safetensors file over pickled shards": ([_bin_shards, _safe_file], {}, 1),
+    "a pickled file beside safetensors shards": ([_safe_shards, _bin_file], {}, 1),
+    "pickled preferred, beside safetensors shards": (
+        [_safe_shards, _bin_file],
+        {"prefer_safe": False},
+        2,
+    ),
 }
 
 
@@ -75,6 +82,46 @@ def test_layout_is_found(tmp_path: Path, layout: str, *, strict: bool) -> None:
     assert windlass.load_sharded_checkpoint(model, tmp_path, strict, **options) == ([], [])
     assert torch.equal(model.weight, torch.full((2, 2), value))
     assert torch.equal(model.bias, torch.full((2,), value))
+
+
+def test_what_is_saved_over_pickled_shards_is_what_is_loaded(tmp_path: Path) -> None:
+    windlass.save_torch_state_dict(PICKLED, tmp_path, safe_serialization=False, max_shard_size=20)
+    windlass.save_torch_state_dict(SAFE, tmp_path)
+    model = nn.Linear(2, 2)
+    windlass.load_sharded_checkpoint(model, tmp_path)
+    assert torch.equal(model.weight, SAFE["weight"])
+
+
+@pytest.mark.parametrize("size", [20, "5GB"])
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_pickles_saved_beside_safetensors_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, variant: str, size: int | str
+) -> None:
+    windlass.save_torch_state_dict(
+        SAFE,
+        tmp_path,
+        filename_pattern=f"model{variant}{{suffix}}.safetensors",
+        max_shard_size=size,
+    )
+    pattern = f"pytorch_model{variant}{{suffix}}.bin"
+    for _ in range(2):
+        windlass.save_torch_state_dict(
+            PICKLED, tmp_path, filename_pattern=pattern, safe_serialization=False
+        )
+    assert [f"`model{variant}.safetensors" in one.getMessage() for one in caplog.records] == [
+        True
+    ] * 2
+
+
+def test_pickles_saved_elsewhere_are_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    windlass.save_torch_state_dict(
+        SAFE, tmp_path, filename_pattern="model.fp16{suffix}.safetensors"
+    )
+    for _ in range(2):
+        windlass.save_torch_state_dict(PICKLED, tmp_path, safe_serialization=False)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("spell", [str, os.fspath, lambda p: f"{p}/", lambda p: p])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,7 @@ from windlass.modeling_utils import (
     unwrap_model,
 )
 from windlass.torch.initialisation import draws_weights
+from windlass.torch.pretrained.build import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +79,55 @@ def test_a_replaced_function_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> Non
     with no_init_weights():
         pass
     assert torch.nn.init.normal_ is mine
+
+
+def test_blocks_of_two_threads_may_end_in_any_order() -> None:
+    before = {name: getattr(torch.nn.init, name) for name in TORCH_INIT_FUNCTIONS}
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with no_init_weights():
+            first_in.set()
+            assert second_in.wait(60)
+        first_out.set()
+
+    def second() -> bool:
+        assert first_in.wait(60)
+        with no_init_weights():
+            second_in.set()
+            assert first_out.wait(60)
+            return _draws()
+
+    with ThreadPoolExecutor(2) as pool:
+        ends, drew = pool.submit(first), pool.submit(second)
+        ends.result()
+        assert not drew.result()
+    assert {name: getattr(torch.nn.init, name) for name in before} == before
+
+
+def test_other_threads_go_on_drawing() -> None:
+    with no_init_weights(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_draws).result()
+        assert not _draws()
+
+
+@pytest.mark.parametrize("wanted", [None, torch.float64])
+def test_models_of_two_threads_are_built_one_after_the_other(wanted: Any) -> None:
+    """torch has one default dtype: with two at a time, one would get, and leave, the other's."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def outer() -> tuple[nn.Module, Any]:
+            inner = pool.submit(
+                build, lambda: nn.Linear(2, 2), dtype=wanted, device=None, init=False
+            )
+            wait([inner], timeout=0.2)
+            return nn.Linear(2, 2), inner
+
+        model, inner = build(outer, dtype=torch.bfloat16, device=None, init=False)
+        assert model.weight.dtype == torch.bfloat16
+        assert inner.result().weight.dtype == (wanted or torch.float32)
+    assert torch.get_default_dtype() == torch.float32
+    assert _draws()
 
 
 def test_the_switched_functions_are_those_of_446(oracle: Oracle) -> None:

@@ -129,6 +129,15 @@ def test_only_last_parts_are_respelled() -> None:
     assert list(state) == given_names
 
 
+def test_module_under_two_names_is_filled_by_either() -> None:
+    for name in "ab":
+        model = nn.Module()
+        model.a = model.b = nn.Linear(2, 2)
+        state = {f"{name}.weight": torch.full((2, 2), 5.0), f"{name}.bias": torch.zeros(2)}
+        assert _load_state_dict_into_model(model, state, "") == []
+        assert torch.equal(model.a.weight, state[f"{name}.weight"])
+
+
 def test_frozen_parameters_stay_frozen() -> None:
     model = nn.Sequential(nn.Linear(2, 2).requires_grad_(requires_grad=False))
     _move_model_to_meta(model, ["0.weight"], "")

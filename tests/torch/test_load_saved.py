@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -361,6 +362,34 @@ def test_damage_is_refused_when_asked_to_verify(tmp_path: Path, way: str) -> Non
         LOADS[way](tmp_path, model=model, verify=True)
     assert fingerprint(model) == before
     LOADS[way](tmp_path, model=model, verify=False)
+
+
+@pytest.mark.parametrize("way", LOADS)
+def test_nothing_to_verify_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    windlass.save_torch_model(Tied(1.0), tmp_path)
+    LOADS[way](tmp_path, model=Tied(), verify=True)
+    assert re.search(r"model\.safetensors.*no tensor has a checksum", caplog.text)
+    caplog.clear()
+    LOADS[way](tmp_path, model=Tied(), verify=False)
+    assert not caplog.records
+
+
+PICKLES: dict[str, Callable[[Path], object]] = {
+    "sharded": lambda folder: windlass.load_sharded_checkpoint(Tied(), folder, verify=True),
+    "hub model": lambda folder: windlass.load_torch_model(Tied(), folder, safe=False, verify=True),
+    "state dict": lambda folder: windlass.load_state_dict_from_file(
+        folder / "pytorch_model.bin", safe=False, verify=True
+    ),
+}
+
+
+@pytest.mark.parametrize("way", PICKLES)
+def test_pickles_cannot_be_verified(tmp_path: Path, way: str) -> None:
+    windlass.save_torch_model(Tied(1.0), tmp_path, safe_serialization=False)
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin.*pickles have no checksums"):
+        PICKLES[way](tmp_path)
 
 
 @pytest.mark.parametrize("way", ["model", "hub model", "sharded", "owned file"])

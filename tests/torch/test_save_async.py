@@ -79,6 +79,22 @@ def test_tensors_may_change_after_the_call(folder: Path, safe: bool) -> None:  #
     assert holds(load(path), {name: stored_value(t) for name, t in _state(1.0).items()})
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("length", [0, 1, 300, 70_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool])
+def test_every_way_of_copying_leaves_the_originals(
+    folder: Path, count: int, length: int, dtype: torch.dtype
+) -> None:
+    state = {f"{n}": torch.full((1, length), n % 2, dtype=dtype) for n in range(count)}
+    wanted = {name: tensor.clone() for name, tensor in state.items()}
+    with locked(folder):
+        handle = windlass.save_async(state, folder)
+        for tensor in state.values():
+            tensor.fill_(7)
+    handle.result(PATIENCE)
+    assert holds(windlass.load_file(folder / "model.safetensors"), wanted)
+
+
 def test_dict_may_change_after_the_call(folder: Path) -> None:
     state = _state(1.0)
     with locked(folder):

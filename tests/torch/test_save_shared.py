@@ -235,3 +235,15 @@ def test_unknown_rule_is_named(tmp_path: Path, option: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"best|ignore|int"):
         windlass.save_torch_state_dict({}, tmp_path / "new", **option)
     assert file_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_names_to_keep_that_have_no_order_go_by_that_of_the_dict(
+    tmp_path: Path, kind: type[Any]
+) -> None:
+    names = [f"name {n}" for n in range(40)]
+    weight = torch.ones(2)
+    windlass.save_torch_state_dict(
+        dict.fromkeys(reversed(names), weight), tmp_path, keep=kind(names)
+    )
+    assert _kept(tmp_path) == {names[-1]}

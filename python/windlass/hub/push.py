@@ -92,6 +92,7 @@ class PushToHubMixin:
         repo_id = take_renamed(repo_id, old_name, "repo_id", "repo_path_or_name")
         warn_of_ignored(deprecated)
         folder, name = _folder_and_name(repo_id)
+        self._check_saving(max_shard_size=max_shard_size, safe_serialization=safe_serialization)
         repo_id = self._create_repo(name, private=private, token=token, **place)
         folder = folder or repo_id.rpartition("/")[2]
         if use_temp_dir is None:
@@ -121,6 +122,9 @@ class PushToHubMixin:
         """Save to a folder; each class has its own."""
         message = f"{type(self).__name__} has no save_pretrained, which push_to_hub needs"
         raise NotImplementedError(message)
+
+    def _check_saving(self, **options: Any) -> None:  # noqa: ANN401
+        """Raise what `save_pretrained` would, before a repository is made; classes may know."""
 
     def _create_repo(
         self,

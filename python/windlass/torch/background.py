@@ -15,8 +15,9 @@ import torch
 from windlass import _rust
 from windlass.errors import NoMemoryToSave, SnapshotTooLarge
 from windlass.memory import check_room, memory_for
+from windlass.quiet import paused_gc
 from windlass.torch.engine import cast_dtype, is_written
-from windlass.torch.output import copy_cast
+from windlass.torch.output import Placed, copy_cast
 from windlass.torch.save_checkpoint import prepare
 from windlass.torch.save_pickles import copy_to_host
 from windlass.torch.tensors import destination
@@ -24,7 +25,6 @@ from windlass.torch.tensors import destination
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from windlass.torch.output import Placed
     from windlass.torch.save_checkpoint import Prepared
     from windlass.types import PathLike, Progress
 
@@ -33,6 +33,22 @@ logger = logging.getLogger(__name__)
 #: Room for a thread to begin: its stack, and what Python needs first. Where that is missing a
 #: thread can end before it says that it began, and `Thread.start` waits for ever.
 _THREAD_BYTES = 16 << 20
+
+#: Tensors of so many bytes at most are copied together, if they are of these dtypes.
+_SMALL_BYTES = 64 << 10
+_JOINED = frozenset(
+    {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+    }
+)
 
 #: The last save of each folder, so that saves of one folder end in the order they were begun.
 _last: weakref.WeakValueDictionary[str, SaveHandle] = weakref.WeakValueDictionary()
@@ -210,26 +226,48 @@ def _check_room(needed: int, allowed: int | None) -> None:
 def _copy(prepared: Prepared) -> list[Placed] | dict[str, torch.Tensor]:
     if isinstance(prepared.contents, dict):
         return copy_to_host(prepared.contents)
-    return _copy_tensors(prepared.contents)
+    with paused_gc():
+        return _copy_tensors(prepared.contents)
 
 
 def _copy_tensors(placed: list[Placed]) -> list[Placed]:
     """Copy tensors as they will be in the file: packed, cast, in host memory."""
-    copies = [one._replace(tensor=_new_tensor(one)) for one in placed]
-    plain: list[tuple[Placed, Placed]] = []
-    for one, copy in zip(placed, copies, strict=True):
-        if is_written(one.tensor, one.dtype) and cast_dtype(one.tensor, one.dtype) is None:
-            plain.append((one, copy))
+    copies: dict[int, torch.Tensor] = {}
+    small: dict[torch.dtype, list[int]] = {}
+    plain: list[int] = []
+    for position, one in enumerate(placed):
+        if not is_written(one.tensor, one.dtype) or cast_dtype(one.tensor, one.dtype) is not None:
+            copies[position] = _new_tensor(one)
+            _copy_elements(one, copies[position])
+        elif one.dtype in _JOINED and 0 < one.nbytes <= _SMALL_BYTES:
+            small.setdefault(one.dtype, []).append(position)
         else:
-            _copy_elements(one, copy.tensor)
-    sources, targets = [one.tensor for one, _ in plain], [copy.tensor for _, copy in plain]
-    _rust.copy_fresh(list(map(destination, sources)), list(map(destination, targets)))
-    return copies
+            copies[position] = _new_tensor(one)
+            plain.append(position)
+    _rust.copy_fresh(
+        [destination(placed[position].tensor) for position in plain],
+        [destination(copies[position]) for position in plain],
+    )
+    for positions in small.values():
+        joined = _copy_small([placed[position].tensor for position in positions])
+        copies.update(zip(positions, joined, strict=True))
+    return [
+        Placed(one.file, one.name, copies[position], one.dtype)
+        for position, one in enumerate(placed)
+    ]
+
+
+def _copy_small(tensors: list[torch.Tensor]) -> Any:  # noqa: ANN401
+    """Copy many tensors of one dtype into one piece of memory: the calls take longer than bytes."""
+    with memory_for("the copy of small tensors", SnapshotTooLarge):
+        flat = torch._C._nn.flatten_dense_tensors(tensors)
+        memory = flat.clone() if len(tensors) == 1 else flat  # Of one it is that tensor's own.
+    return torch._C._nn.unflatten_dense_tensors(memory, tensors)
 
 
 def _new_tensor(one: Placed) -> torch.Tensor:
     with memory_for(f"tensor `{one.name}`", SnapshotTooLarge):
-        return torch.empty(one.tensor.shape, dtype=one.dtype)
+        return torch.empty(one.tensor.shape, dtype=one.dtype, device="cpu")
 
 
 def _copy_elements(one: Placed, target: torch.Tensor) -> None:

@@ -82,7 +82,7 @@ def resize_embeddings(
     count = count_padded(wanted, pad_to_multiple_of)
     if count == old_count:
         return old_embeddings
-    _check_kind("embeddings", old_embeddings, nn.Embedding)
+    check_kind("embeddings", old_embeddings, nn.Embedding)
     new = nn.Embedding(count, old_embeddings.embedding_dim, **_place(old_embeddings))
     _fill_new(new, old_embeddings, mean_resizing=mean_resizing, initialise=initialise)
     _copy_rows(new.weight.data, old_embeddings.weight.data)
@@ -127,7 +127,7 @@ def resize_lm_head(
     old_count, dimension = _rows(old_lm_head.weight, transposed=transposed).shape
     if old_count == new_num_tokens:
         return old_lm_head
-    _check_kind("lm_head", old_lm_head, nn.Linear)
+    check_kind("lm_head", old_lm_head, nn.Linear)
     sizes = (new_num_tokens, dimension) if transposed else (dimension, new_num_tokens)
     new = nn.Linear(*sizes, bias=old_lm_head.bias is not None, **_place(old_lm_head))
     _fill_new(
@@ -222,7 +222,12 @@ def _place(module: nn.Embedding | nn.Linear) -> dict[str, Any]:
     return {"device": module.weight.device, "dtype": module.weight.dtype}
 
 
-def _check_kind(what: str, module: nn.Module, kind: type[nn.Module]) -> None:
+def check_kind(what: str, module: nn.Module, kind: type[nn.Module]) -> None:
+    """Raise for a module of another kind than the one that can be resized.
+
+    Raises:
+        InvalidResize: says what it is.
+    """
     if not isinstance(module, kind):
         message = (
             f"{what}: expected an nn.{kind.__name__}, found {type(module).__name__}; a model with "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: What `torch.nn.init` draws with; modules of torch call these by name, when they are built.
 TORCH_INIT_FUNCTIONS = {
@@ -49,8 +51,9 @@ def draws_weights() -> bool:
 def no_init_weights(_enable: bool = True) -> Iterator[None]:  # noqa: FBT001, FBT002
     """Build modules whose weights hold whatever was in memory.
 
-    Inside, the functions of `torch.nn.init` that fill a tensor do nothing and return nothing, in
-    every thread of the process. Leaving restores what was there on entry, so it can be nested.
+    Inside, the functions of `torch.nn.init` that fill a tensor do nothing and return nothing. Other
+    threads go on drawing. When the last block is left, nested or of another thread, torch has the
+    functions again that it had before the first.
 
     Args:
         _enable: false leaves everything as it is.
@@ -64,17 +67,49 @@ def no_init_weights(_enable: bool = True) -> Iterator[None]:  # noqa: FBT001, FB
     if not _enable:
         yield
         return
-    before = {name: getattr(torch.nn.init, name) for name in TORCH_INIT_FUNCTIONS}
     token = _weights_are_drawn.set(False)
-    for name in before:
-        setattr(torch.nn.init, name, _leave)
+    _switch.enter()
     try:
         yield
     finally:
-        for name, function in before.items():
-            setattr(torch.nn.init, name, function)
+        _switch.leave()
         _weights_are_drawn.reset(token)
 
 
-def _leave(*_: Any, **__: Any) -> None:  # noqa: ANN401  (stands for functions of every kind)
-    """Initialise nothing."""
+class _Switch:
+    """Replaces the functions of torch while at least one block is entered, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._before: dict[str, Callable[..., Any]] = {}
+
+    def enter(self) -> None:
+        """Count one block in; the first replaces the functions."""
+        with self._lock:
+            if not self._entered:
+                self._before = {name: getattr(torch.nn.init, name) for name in TORCH_INIT_FUNCTIONS}
+                for name, function in self._before.items():
+                    setattr(torch.nn.init, name, _unless_left_out(function))
+            self._entered += 1
+
+    def leave(self) -> None:
+        """Count one block out; the last brings the functions back."""
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                for name, function in self._before.items():
+                    setattr(torch.nn.init, name, function)
+
+
+_switch = _Switch()
+
+
+def _unless_left_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does nothing in threads that leave weights as they are."""
+
+    @functools.wraps(function)
+    def draw(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (functions of every kind)
+        return function(*args, **kwargs) if draws_weights() else None
+
+    return draw

@@ -60,8 +60,10 @@ def load_state_dict_into_model(
             "assign_to_params_buffers": assign_to_params_buffers,
         }
         module._load_from_state_dict(state, prefix, local, True, [], [], errors)  # noqa: FBT003
-        for name, child in module.named_children():
-            load(child, f"{prefix}{name}.")
+        # `named_children` would leave out a module that is there under a second name.
+        for name, child in module._modules.items():
+            if child is not None:
+                load(child, f"{prefix}{name}.")
 
     load(model_to_load, start_prefix)
     return errors
@@ -151,8 +153,9 @@ def load_state_dict_into_meta_model(  # noqa: PLR0917  (the signature that it re
             message = f"{what}: quantising and offloading are not there yet; leave it out"
             raise NotSupported(message)
     state = _respelled(state_dict, _OLD_SPELLINGS | _OLD_WEIGHT_NORM)
+    expected = set(expected_keys)
     for key, tensor in state.items():
-        if key in expected_keys:
+        if key in expected:
             name = key.removeprefix(start_prefix)
             module, last = _place_of(model, name)
             stays = dtype == torch.float16 and _is_within(name, keep_in_fp32_modules)

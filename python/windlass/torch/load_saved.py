@@ -22,7 +22,7 @@ from windlass.opening import open_found
 from windlass.options import is_pread
 from windlass.torch.dropped import read_dropped
 from windlass.torch.dtypes import torch_layout
-from windlass.torch.load_sharded import fill_model
+from windlass.torch.load_sharded import NO_CHECKSUMS, fill_model
 from windlass.torch.sources import SafeSource, open_source
 from windlass.torch.tensors import ADAPTER, find_device
 
@@ -182,7 +182,7 @@ def load_state_dict_from_file(
 
     Raises:
         CheckpointNotFound: there is no such file.
-        ValueError: the file is not safetensors, and `safe=True`.
+        ValueError: the file is not safetensors, and `safe=True` or `verify`.
         ChecksumMismatch: with `verify`, bytes are not those that were saved.
 
     Example:
@@ -194,6 +194,8 @@ def load_state_dict_from_file(
         message = f"`{path}`: no such checkpoint file"
         raise CheckpointNotFound(message)
     if not safe and not path.lower().endswith(".safetensors"):
+        if verify:
+            raise ValueError(NO_CHECKSUMS.format(path))
         return torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     file, device = ArrayFile(path, ADAPTER, verify=verify), _find_place(map_location)
     state = {name: tensor.to(device) for name, tensor in file.get_all().items()}
@@ -223,7 +225,7 @@ def load(data: bytes) -> dict[str, torch.Tensor]:
     for name, dtype_name, file_shape, start, end in _rust.parse_header(bytes(data)):
         dtype, shape = torch_layout(name, dtype_name, file_shape)
         if start == end:
-            loaded[name] = torch.empty(shape, dtype=dtype)
+            loaded[name] = torch.empty(shape, dtype=dtype, device="cpu")
             continue
         flat = torch.frombuffer(bytearray(view[start:end]), dtype=torch.uint8)
         loaded[name] = flat.view(dtype).view(shape)

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from windlass.torch.sources import Source
     from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
+#: What is said where pickles are to be verified.
+NO_CHECKSUMS = (
+    "`{}`: verify=True is for safetensors: pickles have no checksums, save safetensors with "
+    "checksums=True"
+)
+
 
 def load_sharded_checkpoint(
     model: nn.Module,
@@ -71,7 +77,8 @@ def load_sharded_checkpoint(
             `"direct"`, past the page cache, or `"uring"`; see `windlass.types.Io`.
         cache: whether the page cache is to `"keep"` what is read, or to `"drop"` all that was not
             in it before.
-        verify: check all of it against its checksums first; see `windlass.verify`.
+        verify: check all of it against its checksums first; see `windlass.verify`. Refused for
+            pickles, which have none.
         progress: see `windlass.progress.track`.
         strict_format: also refuse what the format forbids and safetensors accepts.
 
@@ -80,7 +87,7 @@ def load_sharded_checkpoint(
         index does not list come last).
 
     Raises:
-        ValueError: an option that is none, or `prefetch` without a map.
+        ValueError: an option that is none, `prefetch` without a map, or `verify` for pickles.
         CheckpointNotFound: the folder has none of these files.
         ShardNotFound: the index names a file that is not there.
         InvalidHeader, InvalidPickle: a file breaks its format.
@@ -140,8 +147,8 @@ def fill_model(
 ) -> _IncompatibleKeys:
     """Fill a model from an opened checkpoint; see `load_sharded_checkpoint`."""
     with paused_gc(), memory_for(f"`{source.path}`"):
-        if verify and isinstance(source, SafeSource):
-            refuse_damaged(source.table, threads)
+        if verify:
+            _refuse_damaged(source, threads)
         if not strict:
             warn_unlisted(source.unlisted)
         plan = plan_load(model, source, strict=strict, assign=assign, memory=memory)
@@ -157,6 +164,12 @@ def fill_model(
             f"different values; those of `{later}`, the later in the model, were loaded"
         )
     return _IncompatibleKeys(plan.missing, plan.unexpected)
+
+
+def _refuse_damaged(source: Source, threads: int | None) -> None:
+    if not isinstance(source, SafeSource):
+        raise ValueError(NO_CHECKSUMS.format(source.path))  # noqa: TRY004
+    refuse_damaged(source.table, threads)
 
 
 def warn_unlisted(unlisted: list[tuple[str, str]]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from windlass.errors import UnsupportedTensor
+from windlass.quiet import paused_gc
 from windlass.torch.dtypes import HEADER_DTYPES, header_shape
 from windlass.torch.engine import cast_dtype, is_written
 from windlass.torch.pieces import Piece, batches, new_staging, place
@@ -74,7 +75,10 @@ def plain_tensor(name: str, value: object) -> torch.Tensor:
         raise UnsupportedTensor(_unsupported(name, f"a {value.layout} one"))
     if value.is_quantized:
         raise UnsupportedTensor(_unsupported(name, "a quantized one"))
-    tensor = value.detach() if type(value) is torch.Tensor else _without_class(name, value)
+    if type(value) is torch.Tensor:
+        tensor = value.detach() if value.requires_grad else value
+    else:
+        tensor = _without_class(name, value)
     if tensor.dtype not in HEADER_DTYPES:
         raise UnsupportedTensor(_unsupported(name, f"{tensor.dtype}, unknown to the format"))
     if not has_its_memory(tensor):
@@ -129,14 +133,11 @@ def write_tensors(
     for one in placed:
         (ours if is_written(one.tensor, one.dtype) else staged).append(one)
     if ours:
-        save.write(
-            [one.file for one in ours],
-            [one.name for one in ours],
-            [destination(one.tensor) for one in ours],
-            dtypes=[cast_dtype(one.tensor, one.dtype) for one in ours],
-            threads=threads,
-            progress=tell,
-        )
+        with paused_gc():
+            files, names = [one.file for one in ours], [one.name for one in ours]
+            memory = [destination(one.tensor) for one in ours]
+            dtypes = [cast_dtype(one.tensor, one.dtype) for one in ours]
+        save.write(files, names, memory, dtypes=dtypes, threads=threads, progress=tell)
     done = sum(one.nbytes for one in ours)
     _write_staged(save, staged, threads, lambda count: tell(done + count) if tell else None)
 

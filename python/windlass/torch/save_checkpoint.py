@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -11,13 +12,14 @@ from torch import nn
 from windlass import _rust
 from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
-from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family
+from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, is_there, pattern_family
 from windlass.names import check_metadata
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.refusals import refusal
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
+from windlass.text_files import sync_folder
 from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import check_cast
 from windlass.torch.one_file import file_dtype, plain_tensors, without_texts, write_and_commit
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from windlass.types import PathLike, Progress
+
+logger = logging.getLogger(__name__)
 
 #: How long a save waits for another one in the same folder, in seconds.
 LOCK_TIMEOUT = 600.0
@@ -213,7 +217,7 @@ def prepare(
         )
         placed = [Placed(0, name, one, file_dtype(one, dtype)) for name, one in stored.items()]
         # Tensors without elements share the storage that is none, as the hub sees it.
-        items = [(one.nbytes, None if one.nbytes else 0) for one in placed]
+        items = [(size, None if size else 0) for size in (one.nbytes for one in placed)]
         measured = Measured(list(stored), items)
         split = split_measured(measured, pattern, max_shard_size, "hub")
         return Prepared(family, split, told, dropped, placed, settings)
@@ -275,21 +279,23 @@ def save_torch_model(
 
 def _save_safetensors(prepared: Prepared, placed: list[Placed], folder: PathLike) -> None:
     family, split, metadata, dropped, _, settings = prepared
-    names = list(split.filename_to_tensors) or [family.single]
-    numbers = {name: number for number, name in enumerate(names)}
-    placed = [one._replace(file=numbers[split.tensor_to_filename[one.name]]) for one in placed]
-    tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
-    for one in placed:
-        tensors[one.file].append(new_tensor(one))
-    told = {"format": "pt"}
-    if not split.is_sharded:
-        told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
-    files = [
-        (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
-    ]
-    parameters = sum(one.tensor.numel() for one in placed)
-    facts = {**split.metadata, "total_parameters": parameters, **metadata}
-    facts = record_dropped(facts, dropped, split.tensor_to_filename)
+    with paused_gc():
+        names = list(split.filename_to_tensors) or [family.single]
+        numbers = {name: number for number, name in enumerate(names)}
+        homes = {name: numbers[file] for name, file in split.tensor_to_filename.items()}
+        placed = [Placed(homes[name], name, tensor, dtype) for _, name, tensor, dtype in placed]
+        tensors: list[list[tuple[str, str, tuple[int, ...]]]] = [[] for _ in names]
+        for one in placed:
+            tensors[one.file].append(new_tensor(one))
+        told = {"format": "pt"}
+        if not split.is_sharded:
+            told = record_dropped({**told, **metadata}, dropped, split.tensor_to_filename)
+        files = [
+            (name, new, told, settings.checksums) for name, new in zip(names, tensors, strict=True)
+        ]
+        parameters = sum(one.tensor.numel() for one in placed)
+        facts = {**split.metadata, "total_parameters": parameters, **metadata}
+        facts = record_dropped(facts, dropped, split.tensor_to_filename)
     with begin(folder, family, files, settings) as saving:
         write_and_commit(
             saving,
@@ -332,10 +338,8 @@ def begin(
 ) -> _rust.Save:
     """Begin to replace the checkpoint of a family in a folder, which is made if it is not there."""
     folder = os.fspath(folder)
-    try:
-        _make_folder(folder, durable=settings.durable)
-    except OSError as error:
-        raise _no_folder(folder, error) from error
+    make_folder(folder, durable=settings.durable)
+    _warn_if_hidden(folder, family)
     return _rust.Save.folder(
         folder,
         family,
@@ -346,19 +350,39 @@ def begin(
     )
 
 
-def _make_folder(folder: str, *, durable: bool) -> None:
-    """Make a folder and those above it; if `durable`, wait until their names are on the disk."""
+def make_folder(folder: str, *, durable: bool) -> None:
+    """Make a folder and those above it; if `durable`, wait until their names are on the disk.
+
+    Raises:
+        SaveFailed: the system refused.
+    """
     above, made = os.path.abspath(folder), []
     while not os.path.lexists(above):
         above = os.path.dirname(above)
         made.append(above)
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(folder, error) from error
     for parent in made if durable else ():
-        descriptor = os.open(parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(parent)
+
+
+def _warn_if_hidden(folder: str, family: Family) -> None:
+    """Say that nobody will find pickles by their usual names beside safetensors of these."""
+    if not family.single.startswith("pytorch_model") or not family.single.endswith(".bin"):
+        return
+    variant = family.prefix.removeprefix("pytorch_model")
+    safe = pattern_family(f"model{variant}{{suffix}}.safetensors")
+    for name in (safe.single, safe.index_name, safe.foreign_index_name):
+        if name is not None and is_there(os.path.join(folder, name)):
+            logger.warning(
+                "`%s`: readers take `%s`, which is there, and not the pickles that are being "
+                "saved: remove it, or load with prefer_safe=False or use_safetensors=False",
+                folder,
+                name,
+            )
+            return
 
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:

@@ -67,9 +67,9 @@ def _copy_plain(tensor: torch.Tensor, storages: dict[int, torch.UntypedStorage])
     if own._cdata not in storages:
         source = torch.empty(0, dtype=torch.uint8, device=tensor.device)
         source.set_(own, 0, (own.nbytes(),), (1,))
-        target = torch.empty(own.nbytes(), dtype=torch.uint8)
+        target = torch.empty(own.nbytes(), dtype=torch.uint8, device="cpu")
         storages[own._cdata] = target.copy_(source).untyped_storage()
-    taken = torch.empty(0, dtype=tensor.dtype)
+    taken = torch.empty(0, dtype=tensor.dtype, device="cpu")
     taken.set_(storages[own._cdata], tensor.storage_offset(), tensor.shape, tensor.stride())
     taken = taken.conj() if tensor.is_conj() else taken
     taken = torch._neg_view(taken) if tensor.is_neg() else taken

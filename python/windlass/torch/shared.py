@@ -47,7 +47,8 @@ def deduplicate(
         keep: which one is stored. `"hub"` (and safetensors): the alphabetically first that is not
             in `discard`. `"transformers"`: the one that matches no pattern in `discard`; if all
             match, the alphabetically last. `"first"` (accelerate): the first of the dict. A
-            collection of names: the first of them that is in the set, else as `"hub"`.
+            collection of names: the first of them that is in the set, else as `"hub"`; names in a
+            `set` are in the order of the dict.
         discard: names, for `"transformers"` patterns as in `_tied_weights_keys`.
         on_overlap: `"store"`: names that share memory otherwise are each stored in full, and the
             log says what it costs. `"error"`: they are refused.
@@ -56,6 +57,8 @@ def deduplicate(
         SharedTensors: `on_overlap="error"`, or `"transformers"` and not exactly one of identical
             names is undeclared.
     """
+    if isinstance(keep, (set, frozenset)):  # Their own order is another in every process.
+        keep = [name for name in tensors if name in keep]
     choose = _chooser(keep, list(discard))
     dropped: dict[str, str] = {}
     for group in find_aliases(tensors):

@@ -32,7 +32,7 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
     dtype, shape = torch_layout(name, info.dtype, info.shape)
     start, end = info.file_range
     if start == end:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     if start % dtype.itemsize:
         flat = torch.frombuffer(mapping, dtype=torch.uint8, count=end - start, offset=start)
         with memory_for(f"tensor `{name}`"):
@@ -59,6 +59,11 @@ def new_tensor(what: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.T
 
 def has_its_memory(tensor: torch.Tensor) -> bool:
     """Whether a plain tensor's storage holds all of its elements: FSDP, for one, frees storages."""
+    if tensor.is_contiguous():
+        end = tensor.storage_offset() + tensor.numel()
+        return (
+            end * tensor.element_size() <= tensor.untyped_storage().nbytes() or not tensor.numel()
+        )
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     end = tensor.storage_offset() + 1 + sum((length - 1) * stride for length, stride in steps)
     return not tensor.numel() or end * tensor.element_size() <= tensor.untyped_storage().nbytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +217,14 @@ def test_gradient_checkpointing_is_switched_on_and_off() -> None:
     assert not model.is_gradient_checkpointing
 
 
+def test_checkpointing_without_arguments_is_reentrant() -> None:
+    model = new_model()
+    for options in (None, {}):
+        model.gradient_checkpointing_enable(options)
+        keywords = model.tiny.layers[0]._gradient_checkpointing_func.keywords
+        assert keywords == {"use_reentrant": True}
+
+
 def test_gradient_checkpointing_has_to_be_supported() -> None:
     kind = type("Not", (Labels,), {"supports_gradient_checkpointing": False})
     model = kind(MODELS.TinyConfig())
@@ -257,6 +266,7 @@ def test_inputs_pass_a_gradient_on_while_embeddings_are_frozen() -> None:
     model = new_model()
     model.requires_grad_(requires_grad=False)
     tokens = torch.tensor([[1, 2]])
+    model.enable_input_require_grads()
     model.enable_input_require_grads()
     assert model(tokens).requires_grad
     model.disable_input_require_grads()
@@ -329,6 +339,8 @@ def test_modules_are_found_by_names_of_weights() -> None:
     assert found == [model.tiny.layers[0].dense, model.classifier]
     found = model.retrieve_modules_from_names(["layers.0.dense.weight"], remove_prefix=True)
     assert found == [model.tiny.layers[0].dense]
+    found = model.retrieve_modules_from_names(["classifier.weight"], remove_prefix=True)
+    assert found == [model.classifier]
     found = model.tiny.retrieve_modules_from_names(["tiny.layers.0.dense.bias"], add_prefix=True)
     assert found == [model.tiny.layers[0].dense]
 
@@ -350,6 +362,53 @@ def test_padding_without_a_mask_is_told_once(caplog: pytest.LogCaptureFixture) -
         model.warn_if_padding_and_no_attention_mask(padded, None)
     assert caplog.text.count("attention_mask") == 2
     assert len(caplog.records) == 1
+
+
+def test_padding_is_not_asked_for_while_a_model_is_traced() -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = new_model(pad_token_id=0)
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            self.model.warn_if_padding_and_no_attention_mask(input_ids, None)
+            return input_ids + 1
+
+    assert torch.fx.symbolic_trace(Asking())(torch.zeros(1, 2)).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_file_is_loaded_in_the_place_of_a_models_tensors(tmp_path: Path, form: str) -> None:
+    model, other = new_model(), new_model(seed=1)
+    other.save_pretrained(tmp_path, safe_serialization=form == "safetensors")
+    (path,) = [file for file in tmp_path.iterdir() if file.suffix == f".{form}"]
+    names = list(model.state_dict())
+    assert model._load_pretrained_model_low_mem(model, names, path)[0] == []
+    assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+
+
+def test_embeddings_stay_where_the_output_layer_cannot_be_resized() -> None:
+    model = new_model("TinyForTokens", tie_word_embeddings=False)
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.zeros(11, 6)), None
+
+    model.set_output_embeddings(Head())
+    before = model.get_input_embeddings().weight.clone()
+    with pytest.raises(errors.InvalidResize):
+        model.resize_token_embeddings(25)
+    assert torch.equal(model.get_input_embeddings().weight, before)
+    model.resize_token_embeddings(11)
+
+
+def test_notice_of_new_rows_around_the_mean_is_information(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "windlass"):
+        new_model().resize_token_embeddings(20)
+    assert {one.levelname for one in caplog.records if "mean" in one.getMessage()} == {"INFO"}
 
 
 def test_code_of_a_registered_class_is_saved_with_its_weights(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from builders.pretrained import MODELS, assert_same_state, new_model, saved, state_of, write_folder
-from windlass import errors
+from windlass import PreTrainedModel, errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -309,6 +309,41 @@ def test_missing_weights_keep_what_the_constructor_gave(tmp_path: Path) -> None:
     del state["gain"]
     write_folder(tmp_path, state)
     assert MODELS.TinyModel.from_pretrained(tmp_path).gain.tolist() == [0.5] * 6
+
+
+class _Plain(PreTrainedModel):
+    """Says nothing about how its modules are initialised."""
+
+    config_class = MODELS.TinyConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.given = torch.nn.Linear(4, 4)
+        self.norm = torch.nn.LayerNorm(4)
+        self.dense = torch.nn.Linear(4, 4)
+        self.attention = torch.nn.MultiheadAttention(4, 2)
+        self.post_init()
+
+
+def test_missing_weights_of_a_class_that_says_nothing_are_drawn_as_torch_does(
+    tmp_path: Path,
+) -> None:
+    model = _Plain(MODELS.TinyConfig())
+    state = {name: one for name, one in model.state_dict().items() if "given" in name}
+    state["dense.bias"] = torch.full((4,), 7.0)
+    write_folder(tmp_path, state)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", lambda *args, **kwargs: _empty(*args, **kwargs).fill_(9))
+        again = _Plain.from_pretrained(tmp_path)
+    assert torch.equal(again.given.weight, model.given.weight)
+    assert again.norm.weight.tolist() == [1.0] * 4
+    assert again.norm.bias.tolist() == [0.0] * 4
+    assert again.dense.bias.tolist() == [7.0] * 4
+    for weight in (again.dense.weight, again.attention.in_proj_weight):
+        assert 0 < weight.abs().max() < 2
+
+
+_empty = torch.empty
 
 
 def test_without_fast_init_everything_is_initialised_first(tmp_path: Path) -> None:

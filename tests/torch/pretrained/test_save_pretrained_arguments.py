@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import safetensors.torch
 import torch
 import windlass
 from builders.pretrained import MODELS, assert_same_state, new_model, saved
-from windlass import errors
+from windlass import errors, text_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -259,6 +260,95 @@ def test_settings_of_generation_move_out_of_the_saved_config(tmp_path: Path) -> 
     assert json.loads((tmp_path / "generation_config.json").read_text())["top_k"] == 3
     assert model.config.top_k == 3
     assert model.generation_config.top_k == 50
+
+
+def test_weights_that_cannot_be_written_leave_the_old_configuration(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def stop(done: int, total: int) -> None:
+        del done, total
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        new_model(num_layers=3).save_pretrained(tmp_path, progress=stop)
+    assert files(tmp_path) == ["config.json", "model.safetensors"]
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert_same_state(Labels.from_pretrained(tmp_path).state_dict(), model.state_dict())
+
+
+def test_configuration_that_cannot_be_written_leaves_the_old_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = saved(tmp_path)
+    other = new_model(seed=1)
+    other.config.odd = object()
+    with pytest.raises(TypeError):
+        other.save_pretrained(tmp_path)
+    del other.config.odd
+    monkeypatch.setattr(text_files.os, "chmod", _refuse)
+    with pytest.raises(errors.NoSpaceLeft, match=r"config\.json"):
+        other.save_pretrained(tmp_path)
+    assert files(tmp_path) == ["config.json", "model.safetensors"]
+    assert_same_state(Labels.from_pretrained(tmp_path).state_dict(), model.state_dict())
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_durable_save_syncs_the_configuration_and_new_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(file: Any) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real(descriptor)
+
+    monkeypatch.setattr(text_files.os, "fsync", fsync)
+    new_model().save_pretrained(tmp_path / "a" / "b", durable=True)
+    assert synced[:2] == ["a", tmp_path.name]
+    assert synced[2].startswith("config.json.windlass-")
+    assert synced[3:] == ["b"]
+    synced.clear()
+    new_model().save_pretrained(tmp_path / "a" / "b")
+    assert synced == []
+
+
+def test_leftovers_of_a_killed_save_are_swept(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with text_files.staged_files({str(tmp_path / "config.json"): b"{}"}):
+        (held,) = [name for name in files(tmp_path) if ".windlass-" in name]
+        windlass.recover(tmp_path)
+        assert held in files(tmp_path)
+    (tmp_path / held).write_text("{")
+    saved(tmp_path)
+    assert files(tmp_path) == ["config.json", "model.safetensors"]
+
+
+def test_parts_of_the_configuration_forget_their_chosen_attention(tmp_path: Path) -> None:
+    model = new_model()
+    model.config.part = MODELS.TinyConfig()
+    model.config._attn_implementation_autoset = True
+    model.config.part._attn_implementation_autoset = True
+    model.save_pretrained(tmp_path)
+    assert '_attn_implementation_autoset": true' not in (tmp_path / "config.json").read_text()
+    assert model.config.part._attn_implementation_autoset
+
+
+def test_configuration_may_write_files_of_its_own(tmp_path: Path) -> None:
+    class Config(MODELS.TinyConfig):  # type: ignore[name-defined, misc]
+        def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+            super().save_pretrained(save_directory, *args, **kwargs)
+            os.makedirs(os.path.join(save_directory, "more"))
+            with open(os.path.join(save_directory, "more", "notes.txt"), "w") as file:
+                file.write("mine")
+
+    Labels(Config()).save_pretrained(tmp_path)
+    assert (tmp_path / "more" / "notes.txt").read_text() == "mine"
 
 
 def test_wrapped_model_is_saved_unwrapped(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ given values) is there as it was meant.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -22,26 +23,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Held while a model is built: torch has one default dtype for all threads.
+_building = threading.RLock()
+
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """Build models whose parameters are of a dtype, unless they say otherwise.
+    """Build models whose parameters are of a dtype, unless they say otherwise; one at a time.
 
     Raises:
         ValueError: the dtype is not a floating-point one.
     """
-    if dtype is None:
-        yield
-        return
-    if not dtype.is_floating_point:
+    if dtype is not None and not dtype.is_floating_point:
         message = f"a model should be built under a floating-point dtype, found {dtype}"
         raise ValueError(message)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    with _building:  # Without a dtype as well: another thread's would be taken for the default.
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype or before)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def build(
@@ -80,6 +82,8 @@ def initialise_absent(
 ) -> None:
     """Initialise every module of which a weight, at any depth, is not about to be loaded.
 
+    Where the model does not override `_init_weights`, as `reset_parameters` of the modules does.
+
     Args:
         model: the model. Modules that are done carry `_is_hf_initialized`.
         present: names of the model that the checkpoint fills.
@@ -90,4 +94,22 @@ def initialise_absent(
     if tied_head is not None:
         tied_head._is_hf_initialized = True  # type: ignore[assignment]
     if incomplete:
+        if _says_nothing(model):
+            _reset(incomplete.values())
         model.apply(initialise)  # type: ignore[arg-type]
+
+
+def _says_nothing(model: nn.Module) -> bool:
+    """Whether a model leaves it to its modules how they are initialised."""
+    from windlass.torch.pretrained.model import PreTrainedModel
+
+    return getattr(type(model), "_init_weights", None) is PreTrainedModel._init_weights
+
+
+def _reset(modules: Iterable[nn.Module]) -> None:
+    """Initialise modules as their constructors would have done, but for `no_init_weights`."""
+    for module in modules:
+        if not getattr(module, "_is_hf_initialized", False):
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(reset):
+                reset()

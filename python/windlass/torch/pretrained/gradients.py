@@ -106,8 +106,9 @@ class GradientMethods(nn.Module):
     def enable_input_require_grads(self) -> None:
         """Let what the input embeddings put out require a gradient, while they are frozen.
 
-        Adapters further up need that.
+        Adapters further up need that. A second call replaces the first.
         """
+        self.disable_input_require_grads()
 
         def require(_: nn.Module, __: object, output: torch.Tensor) -> None:
             output.requires_grad_(True)  # noqa: FBT003

@@ -13,6 +13,8 @@ from torch import nn
 from windlass.custom_code import check_auto_class
 from windlass.hub import PushToHubMixin
 from windlass.torch.initialisation import draws_weights
+from windlass.torch.load_into import load_state_dict_into_meta_model, move_model_to_meta
+from windlass.torch.load_one import load_state_dict
 from windlass.torch.module_utils import ModuleUtilsMixin
 from windlass.torch.pretrained.attention import AttentionMethods
 from windlass.torch.pretrained.gradients import GradientMethods
@@ -23,9 +25,10 @@ from windlass.torch.pretrained.tying import TyingMethods
 from windlass.torch.pretrained.vocabulary import VocabularyMethods
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from windlass.config import PretrainedConfig
+    from windlass.types import PathLike
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +149,8 @@ class PreTrainedModel(
         """Initialise the weights of one module; models override this.
 
         Called for the modules of a new model, and of a loaded one for those of which a weight was
-        not in the checkpoint.
+        not in the checkpoint. Without an override, these are initialised by their
+        `reset_parameters`.
         """
 
     def _initialize_weights(self, module: nn.Module) -> None:
@@ -244,14 +248,43 @@ class PreTrainedModel(
         found = []
         for name, module in self.named_modules():
             if remove_prefix:
-                if not f"{name}.".startswith(f"{prefix}."):
-                    continue
-                name = name[len(prefix) + 1 :]  # noqa: PLW2901
+                name = name.removeprefix(f"{prefix}.")  # noqa: PLW2901
             elif add_prefix:
                 name = f"{prefix}.{name}" if name else prefix  # noqa: PLW2901
             if name in owners:
                 found.append(module)
         return found
+
+    @staticmethod
+    def _load_pretrained_model_low_mem(  # noqa: PLR0917  (the signature that it replaces)
+        model: PreTrainedModel,
+        loaded_state_dict_keys: Collection[str],
+        resolved_archive_file: PathLike,
+        start_prefix: str = "",
+        hf_quantizer: object = None,
+        pretrained_model_name_or_path: str | None = None,
+        weights_only: bool = True,  # noqa: FBT001, FBT002
+    ) -> Any:  # noqa: ANN401
+        """Put the tensors of a file in the place of a model's, whose memory is freed before.
+
+        Args:
+            model: the model.
+            loaded_state_dict_keys: names to take.
+            resolved_archive_file: safetensors or a pickle.
+            start_prefix: what the names begin with and the model's do not.
+            hf_quantizer: is not there yet.
+            pretrained_model_name_or_path: has no effect.
+            weights_only: as for `load_state_dict`.
+
+        Returns:
+            As `windlass.torch.load_into.load_state_dict_into_meta_model`.
+        """
+        del pretrained_model_name_or_path
+        move_model_to_meta(model, loaded_state_dict_keys, start_prefix)
+        state = load_state_dict(resolved_archive_file, weights_only=weights_only)
+        return load_state_dict_into_meta_model(
+            model, state, start_prefix, loaded_state_dict_keys, hf_quantizer=hf_quantizer
+        )
 
     def _get_no_split_modules(self, device_map: str) -> list[str]:
         """Return the classes of modules that stay on one device, of this model and those in it.
@@ -288,6 +321,8 @@ class PreTrainedModel(
             input_ids: tokens; the first and the last of each row are looked at.
             attention_mask: the mask, if there is one.
         """
+        if isinstance(input_ids, torch.fx.Proxy):
+            return  # Tokens are not known while a model is traced.
         pad = self.config.pad_token_id
         if attention_mask is not None or pad is None or "padding" in self.warnings_issued:
             return

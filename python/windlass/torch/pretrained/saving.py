@@ -5,7 +5,6 @@ Everything about the weights is checked before a file is written.
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import warnings
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from windlass.custom_code import save_custom_code
 from windlass.errors import NotSupported, SaveFailed
 from windlass.layout import PICKLE_FILE, SAFE_FILE, add_variant
 from windlass.spellings import take_token
-from windlass.torch.held_tensors import get_parameter_dtype
+from windlass.text_files import staged_files
+from windlass.torch.pretrained.describing import describe
 from windlass.torch.pretrained.from_files import check_variant
+from windlass.torch.pretrained.sending import Sending, check_options
 from windlass.torch.pretrained.tying import declared_ties
 from windlass.torch.save_by_function import write_by_function
-from windlass.torch.save_checkpoint import Prepared, prepare
+from windlass.torch.save_checkpoint import Prepared, make_folder, prepare
 from windlass.torch.wrappers import unwrap_model
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class SavingMethods(nn.Module):
         del save_peft_format  # Of adapters, which `_check` refuses.
         kwargs, is_main_process = _take_old_names(kwargs, token, is_main_process=is_main_process)
         _check(self, save_directory, save_function, safe_serialization=safe_serialization)
-        if not push_to_hub:
-            _refuse_unknown(kwargs)
+        kwargs = check_options(kwargs)
         model: Any = unwrap_model(self)
         prepared = _prepare_weights(
             model,
@@ -116,16 +115,25 @@ class SavingMethods(nn.Module):
         if not is_main_process:
             return
         folder = os.fspath(save_directory)
-        os.makedirs(folder, exist_ok=True)
-        sending = _Sending(model, folder, kwargs) if push_to_hub else None
-        _save_configuration(model, folder)
-        if save_function is torch.save:
-            prepared.write(folder)
-        else:
-            write_by_function(prepared, folder, save_function)
+        described = {os.path.join(folder, name): text for name, text in describe(model).items()}
+        sending = Sending(model, folder, kwargs) if push_to_hub else None
+        for one in sorted({folder, *map(os.path.dirname, described)}):
+            make_folder(one, durable=durable)
+        with staged_files(described, durable=durable) as put_in_place:
+            if save_function is torch.save:
+                prepared.write(folder)
+            else:
+                write_by_function(prepared, folder, save_function)
+            put_in_place()
         logger.info("weights saved in `%s`: %s", folder, list(prepared.split.filename_to_tensors))
         if sending is not None:
             sending.send(model.model_tags)
+
+    def _check_saving(self, **options: Any) -> None:  # noqa: ANN401
+        """Raise what `save_pretrained` would, as far as that can be known before."""
+        model: Any = unwrap_model(self)
+        _check(self, "", torch.save, safe_serialization=options["safe_serialization"])
+        _prepare_weights(model, model.state_dict(), None, **options)
 
 
 def _take_old_names(
@@ -143,16 +151,6 @@ def _take_old_names(
         warnings.warn(message, FutureWarning, stacklevel=3)
         is_main_process = kwargs.pop("save_config")
     return kwargs, is_main_process
-
-
-def _refuse_unknown(kwargs: dict[str, Any]) -> None:
-    """Raise for arguments that nothing takes; those for the hub have no effect without it."""
-    known = {"token", "repo_id", "commit_message", "private", "create_pr", "revision", "tags"}
-    known |= {"commit_description", "ignore_metadata_errors", "repo_url", "organization"}
-    unknown = sorted(kwargs.keys() - known)
-    if unknown:
-        message = f"save_pretrained takes no argument {unknown[0]!r}"
-        raise TypeError(message)
 
 
 def _check(
@@ -201,61 +199,3 @@ def _prepare_weights(
         names = (family.foreign_index_name, family.index_name)
         family = family._replace(index_name=names[0], foreign_index_name=names[1])
     return prepared._replace(family=family)
-
-
-def _save_configuration(model: PreTrainedModel, folder: str) -> None:
-    """Write `config.json`, and `generation_config.json` for models that generate."""
-    config = copy.deepcopy(model.config)
-    dtype = get_parameter_dtype(model)
-    config.torch_dtype = str(dtype).removeprefix("torch.")
-    config.architectures = [type(model).__name__]
-    config._attn_implementation_autoset = False
-    if model._auto_class is not None:
-        save_custom_code(model, folder, config)
-    if model.can_generate():
-        generation: Any = copy.deepcopy(model.generation_config)
-        _move_generation_settings(config, generation)
-        generation.save_pretrained(folder)
-    config.save_pretrained(folder)
-
-
-def _move_generation_settings(config: Any, generation: Any) -> None:  # noqa: ANN401
-    """Let settings for generation that are in the configuration be saved where they belong."""
-    misplaced = config._get_non_default_generation_parameters()
-    if misplaced:
-        message = (
-            f"these settings of the configuration are for generation, and are saved in "
-            f"generation_config.json instead: {misplaced}"
-        )
-        warnings.warn(message, UserWarning, stacklevel=5)
-    for name, value in misplaced.items():
-        setattr(generation, name, value)
-        setattr(config, name, None)
-
-
-class _Sending:
-    """Sends to the hub what a save changes in a folder."""
-
-    def __init__(self, model: Any, folder: str, options: dict[str, Any]) -> None:  # noqa: ANN401
-        self._model, self._folder, self._options = model, folder, dict(options)
-        self._tags = self._options.pop("tags", None)
-        self._tolerant = self._options.pop("ignore_metadata_errors", False)
-        self._repo = model._create_repo(
-            self._options.pop("repo_id", os.path.basename(os.path.normpath(folder))),
-            private=self._options.pop("private", None),
-            token=self._options.get("token"),
-            repo_url=self._options.pop("repo_url", None),
-            organization=self._options.pop("organization", None),
-        )
-        self._before = model._get_files_timestamps(folder)
-
-    def send(self, model_tags: list[str] | None) -> None:
-        """Send it, with a model card."""
-        from windlass.hub import create_and_tag_model_card
-
-        tags = [self._tags] if isinstance(self._tags, str) else list(self._tags or ())
-        tags = list(dict.fromkeys([*(model_tags or ()), *tags]))
-        token = self._options.get("token")
-        card = create_and_tag_model_card(self._repo, tags, token, self._tolerant)
-        card.save(os.path.join(self._folder, "README.md"))
-        self._model._upload_modified_files(self._folder, self._repo, self._before, **self._options)

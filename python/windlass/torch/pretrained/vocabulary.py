@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import nn
 
-from windlass.torch.embeddings import resize_embeddings, resize_lm_head
+from windlass.torch.embeddings import check_kind, count_padded, resize_embeddings, resize_lm_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,9 @@ class VocabularyMethods(nn.Module):
     ) -> nn.Module:
         old: Any = self.get_input_embeddings()
         trains = old.weight.requires_grad
+        if new_num_tokens is not None or pad_to_multiple_of is not None:
+            wanted = old.weight.shape[0] if new_num_tokens is None else new_num_tokens
+            self._check_output(count_padded(wanted, pad_to_multiple_of))
         new = self._get_resized_embeddings(old, new_num_tokens, pad_to_multiple_of, mean_resizing)
         new.requires_grad_(trains)
         self.set_input_embeddings(new)
@@ -106,10 +109,25 @@ class VocabularyMethods(nn.Module):
             self._resize_output(new.weight.shape[0], mean_resizing=mean_resizing)
         return self.get_input_embeddings()
 
+    def _check_output(self, size: int) -> None:
+        """Raise for output embeddings that cannot be resized, before the input embeddings are."""
+        head: Any = self._untied_output()
+        resizes_itself = (
+            type(self)._get_resized_lm_head is not VocabularyMethods._get_resized_lm_head
+        )
+        if head is None or resizes_itself or isinstance(head, nn.Embedding):
+            return
+        if head.weight.shape[0] != size:
+            check_kind("lm_head", head, nn.Linear)
+
+    def _untied_output(self) -> nn.Module | None:
+        """Return output embeddings that are not tied; `tie_weights` sees to the others."""
+        is_tied = getattr(self.config, "tie_word_embeddings", True)
+        return None if is_tied else self.get_output_embeddings()
+
     def _resize_output(self, size: int, *, mean_resizing: bool) -> None:
-        """Resize output embeddings that are not tied; `tie_weights` sees to the others."""
-        old: Any = self.get_output_embeddings()
-        if old is None or getattr(self.config, "tie_word_embeddings", True):
+        old: Any = self._untied_output()
+        if old is None:
             return
         is_embedding = isinstance(old, nn.Embedding)
         resize = self._get_resized_embeddings if is_embedding else self._get_resized_lm_head
