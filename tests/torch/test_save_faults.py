@@ -464,7 +464,7 @@ def test_staged_file_that_somebody_removes_fails_the_save(old: Path) -> None:
         for staged in old.glob("model.windlass-*/*-00001-of-*"):
             staged.unlink()
 
-    with pytest.raises(SaveFailed, match="model-00001-of-00002.*removed, changed or replaced"):
+    with pytest.raises(SaveFailed, match=r"model-00001-of-00002.*removed, changed or replaced"):
         windlass.save_torch_state_dict(OLD, old, max_shard_size=20, progress=remove)
 
 

@@ -345,3 +345,24 @@ fn without_locks_the_work_folder_of_a_save_that_may_be_alive_stays() {
     fs::create_dir(&work).unwrap();
     assert_eq!(recover(&disk, temporary.path(), Duration::ZERO).unwrap().len(), 1);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn old_files_are_held_open_until_all_steps_are_done() {
+    let temporary = temporary_folder();
+    let old = temporary.path().join("model-00001-of-00003.safetensors");
+    fs::write(&old, vec![0; 1 << 20]).unwrap();
+    let held = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let targets = open.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
+        targets
+            .filter(|target| target.starts_with(temporary.path().canonicalize().unwrap()))
+            .count()
+    };
+    let save = begun(temporary.path(), plain(true));
+    // The lock, two staged files, and the old one.
+    assert_eq!(held(), 4);
+    commit(save).unwrap();
+    assert_eq!(held(), 0);
+    assert!(!old.exists());
+}

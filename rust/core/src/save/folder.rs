@@ -5,6 +5,7 @@ use super::disk::Disk;
 use super::family::{Family, unmarked};
 use super::journal::{Journal, Progress, index_at, points_into, write_file};
 use super::lock::FolderLock;
+use super::old;
 use super::recover::{is_named_by_an_index, recover_locked};
 use super::staged::{NewFile, Staged, file_name};
 use super::stamp::Stamp;
@@ -13,7 +14,7 @@ use super::{IndexTexts, SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
 use crate::read::Control;
 use crate::sys::file::{kind_of, most_open_files};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub(super) struct FolderTarget {
     /// Nobody knows of the work folder, or it is not this save's any more.
     is_over: bool,
     _lock: FolderLock,
+    /// Closed after the lock is released.
+    _old: Vec<File>,
 }
 
 impl FolderTarget {
@@ -56,8 +59,10 @@ impl FolderTarget {
         disk.create_folder(&work).map_err(|error| Error::save(&work, None, "creating", error))?;
         let names = files.iter().map(|file| file.name.clone()).collect();
         let folder = folder.to_owned();
+        let old = old::let_go(&folder, old_names(&existing, &single));
         let is_over = false;
-        let target = Self { folder, work, family, existing, names, is_over, _lock: lock };
+        let target =
+            Self { folder, work, family, existing, names, is_over, _lock: lock, _old: old };
         match target.open_to_readers().and_then(|()| target.stage_files(disk, files)) {
             Ok(staged) => Ok((target, staged)),
             Err(error) => {

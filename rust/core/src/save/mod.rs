@@ -16,6 +16,7 @@ mod file;
 mod folder;
 mod journal;
 mod lock;
+mod old;
 mod part;
 mod recover;
 mod staged;
