@@ -33,11 +33,12 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── MetaParameter                a parameter without memory
     │   ├── MixedNames                   (ValueError) names of a base model and of its head mixed
     │   └── UnsupportedParameter         subclass, layout or view that must not be filled
-    ├── SaveError                        a save did not happen; the old checkpoint is whole
+    ├── SaveError                        a save did not happen, or left something to tidy up
     │   ├── SaveFailed                   (OSError) the system refused a part of it
     │   │   ├── NoSpaceLeft              the new files do not fit beside the old ones
     │   │   ├── SaveNotPermitted         (PermissionError)
-    │   │   └── SaveFolderNotFound       (FileNotFoundError)
+    │   │   ├── SaveFolderNotFound       (FileNotFoundError)
+    │   │   └── TidyingFailed            the new checkpoint is in place, and not all tidied up
     │   ├── FolderLocked                 (TimeoutError) another save holds the folder
     │   ├── UnsupportedTensor            (ValueError) a value that no safetensors file can hold
     │   ├── InvalidName                  (ValueError) a name that no file may hold
@@ -119,6 +120,7 @@ __all__ = [
     "SharedTensors",
     "SnapshotTooLarge",
     "TensorNotFound",
+    "TidyingFailed",
     "TruncatedFile",
     "UnknownDtype",
     "UnknownFormat",
@@ -272,10 +274,9 @@ class UnsupportedParameter(ModelError):
 
 
 class SaveError(WindlassError):
-    """A save did not happen, or did not end; the checkpoint there was before is whole.
+    """A save did not happen, and the checkpoint that was there before is whole.
 
-    When the system fails after the new checkpoint has become visible, the new one is whole, and
-    the next save or `windlass.recover` tidies up.
+    `TidyingFailed` alone says that the new checkpoint is in place.
     """
 
 
@@ -293,6 +294,13 @@ class SaveNotPermitted(SaveFailed, PermissionError):
 
 class SaveFolderNotFound(SaveFailed, FileNotFoundError):
     """The folder to save into does not exist, or a link leads nowhere."""
+
+
+class TidyingFailed(SaveFailed):
+    """The new checkpoint is in place and whole; the system refused what was left to do after it.
+
+    The next save into the folder, or `windlass.recover`, does the rest.
+    """
 
 
 class FolderLocked(SaveError, TimeoutError):

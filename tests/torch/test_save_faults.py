@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -29,6 +31,7 @@ from windlass.errors import (
     SaveFolderNotFound,
     SaveNotPermitted,
     SharedTensors,
+    TidyingFailed,
     UnsupportedTensor,
     WindlassError,
 )
@@ -456,6 +459,57 @@ def test_error_of_the_callback_of_a_pickle_comes_as_it_is(old: Path, error: Exce
     assert caught.value is error
 
 
+def test_staged_file_that_somebody_removes_fails_the_save(old: Path) -> None:
+    def remove(_: int, __: int) -> None:
+        for staged in old.glob("model.windlass-*/*-00001-of-*"):
+            staged.unlink()
+
+    with pytest.raises(SaveFailed, match=r"model-00001-of-00002.*removed, changed or replaced"):
+        windlass.save_torch_state_dict(OLD, old, max_shard_size=20, progress=remove)
+
+
+def _stored(folder: Path) -> dict[str, torch.Tensor]:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    shards = [windlass.load_file(folder / name) for name in set(index["weight_map"].values())]
+    return {name: tensor for shard in shards for name, tensor in shard.items()}
+
+
+def test_new_checkpoint_in_place_is_not_called_a_save_that_did_not_happen(tmp_path: Path) -> None:
+    def obstruct(_: int, __: int) -> None:
+        for work in tmp_path.glob("model.windlass-*"):
+            (work / "of somebody else").mkdir(exist_ok=True)
+
+    with pytest.raises(TidyingFailed, match=r"is in place and whole.*windlass\.recover") as caught:
+        windlass.save_torch_state_dict(OLD, tmp_path, max_shard_size=20, progress=obstruct)
+    assert (caught.value.errno, caught.value.filename) == (errno.EISDIR, os.fspath(tmp_path))
+    assert holds(_stored(tmp_path), OLD)
+
+
+def test_ctrl_c_that_comes_too_late_says_that_the_new_checkpoint_is_in_place(
+    tmp_path: Path,
+) -> None:
+    shards = {f"{n}": torch.full((1,), float(n)) for n in range(1500)}
+    index = tmp_path / "model.safetensors.index.json"
+    main, ended = threading.get_ident(), threading.Event()
+
+    def interrupt() -> None:
+        while not index.exists() and not ended.is_set():
+            time.sleep(0.0005)
+        if not ended.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            windlass.save_torch_state_dict(shards, tmp_path, max_shard_size=4)
+    finally:
+        ended.set()
+        watcher.join()
+    assert caught.value.__notes__ == ["windlass: what was saved is in place and whole"]
+    assert holds(_stored(tmp_path), shards)
+
+
 def test_ctrl_c_ends_the_wait_for_the_lock(old: Path) -> None:
     with locked(old), pytest.raises(KeyboardInterrupt), _interrupted_after(0.05):
         windlass.save_torch_state_dict(OLD, old)
@@ -491,7 +545,7 @@ def test_leftover_is_removed_also_if_the_file_is_given_by_its_name_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".a.windlass-0123456789abcdef").write_bytes(b"half")
+    (tmp_path / ".a.windlass-0000000000000000").write_bytes(b"half")
     windlass.save_file(OLD, "a", durable=True)
     assert file_names(tmp_path) == ["a"]
 

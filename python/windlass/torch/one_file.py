@@ -61,7 +61,8 @@ def save_file(
         SharedTensors: tensors that share memory.
         UnsupportedTensor: a value without bytes: meta, sparse, quantized, no tensor at all.
         InvalidName: an empty name, one with a NUL, `__metadata__`, or metadata that is not text.
-        SaveFailed: the system refused; what was there before is untouched.
+        SaveFailed: the system refused; what was there before is untouched, unless it is
+            `TidyingFailed`: then the new file is in place.
 
     Example:
         >>> from windlass.torch import load_file

@@ -117,7 +117,8 @@ def save_torch_state_dict(
         UnsupportedTensor, InvalidName, SharedTensors: the state dict cannot be saved.
         ValueError: a size or pattern that is none.
         FolderLocked: another save held the folder all the time.
-        SaveFailed: the system refused; `NoSpaceLeft` if the new files do not fit beside the old.
+        SaveFailed: the system refused; `NoSpaceLeft` if the new files do not fit beside the old;
+            `TidyingFailed` if only what comes after the new checkpoint is in place was refused.
 
     Example:
         >>> save_torch_state_dict(model.state_dict(), folder / "new", max_shard_size="6.4KB")

@@ -374,6 +374,15 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The system refused what is to be done after readers find the new files.
+    #[error("`{}`: what was saved is in place and whole, but not all is done: {source}; \
+        the next save there, or `windlass.recover`, does the rest", .path.display())]
+    AfterSave {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was refused.
+        source: Box<Error>,
+    },
     /// The file system has no room for the new files beside the old ones.
     #[error("`{}`: not enough free space to save: expected {needed} bytes, found {found}", .path.display())]
     NoSpace {
@@ -436,6 +445,11 @@ impl Error {
         source: io::Error,
     ) -> Self {
         Self::Save { path: path.to_owned(), tensor: tensor.map(str::to_owned), action, source }
+    }
+
+    /// The same error, met when readers find the new files already.
+    pub(crate) fn after_save(self, path: &Path) -> Self {
+        Self::AfterSave { path: path.to_owned(), source: Box::new(self) }
     }
 
     /// Sorts a system error on `path` into the variants that users tell apart.

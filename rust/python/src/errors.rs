@@ -30,11 +30,14 @@ mod python {
     pyo3::import_exception!(windlass.errors, ShardNotFound);
     pyo3::import_exception!(windlass.errors, ShardNotReadable);
     pyo3::import_exception!(windlass.errors, TensorNotFound);
+    pyo3::import_exception!(windlass.errors, TidyingFailed);
     pyo3::import_exception!(windlass.errors, TruncatedFile);
     pyo3::import_exception!(windlass.errors, UnsafeShardName);
     pyo3::import_exception!(windlass.errors, UnsupportedTensor);
     pyo3::import_exception!(windlass.errors, WindlassError);
 }
+
+pub(crate) use python::TidyingFailed;
 
 /// The Python exception for an engine error; system errors keep `errno` and `filename`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
@@ -85,6 +88,7 @@ fn class(error: &Error) -> PyErr {
         | Error::UnequalLists { .. }
         | Error::DestinationsOverlap { .. } => python::DestinationError::new_err(message),
         Error::Save { source, .. } => save_class(source, message),
+        Error::AfterSave { .. } => python::TidyingFailed::new_err(message),
         Error::NoSpace { .. } => python::NoSpaceLeft::new_err(message),
         Error::Locked { .. } => python::FolderLocked::new_err(message),
         Error::Incomplete { .. } | Error::Cancelled | Error::Panicked { .. } => {
@@ -136,6 +140,7 @@ fn attach_facts(py: Python<'_>, exception: &PyErr, error: &Error) -> PyResult<()
         | Error::PermissionDenied { path, source }
         | Error::Save { path, source, .. }
         | Error::Io { path, source, .. } => (path, Some(source)),
+        Error::AfterSave { path, source } => (path, system_error(source)),
         Error::NotAFile { path, .. }
         | Error::NoSpace { path, .. }
         | Error::Locked { path, .. }
@@ -148,5 +153,12 @@ fn attach_facts(py: Python<'_>, exception: &PyErr, error: &Error) -> PyResult<()
     match source.and_then(io::Error::raw_os_error) {
         Some(errno) => value.setattr("errno", errno),
         None => Ok(()),
+    }
+}
+
+fn system_error(error: &Error) -> Option<&io::Error> {
+    match error {
+        Error::Save { source, .. } => Some(source),
+        _ => None,
     }
 }

@@ -3,20 +3,24 @@
 use crate::buffer::ReadBuf;
 use crate::detach::{detached, interruptible};
 use crate::dtypes::parse;
-use crate::errors::{new_file_error, to_python};
+use crate::errors::{TidyingFailed, new_file_error, to_python};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyTuple};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use windlass_core::save::{
     Contents, IndexTexts, NewFile, Outcome, Part, PartSource, RealDisk, Save, SaveOptions,
     recover as recover_folder,
 };
-use windlass_core::{Control, Dtype, Family, FormatError, Header, NewTensor};
+use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTensor};
+
+/// Said of Ctrl-C that comes too late to stop a save.
+const IN_PLACE: &str = "windlass: what was saved is in place and whole";
 
 /// `(name, dtype, shape)`.
 type PyNewTensor = (String, PyBackedStr, Vec<u64>);
@@ -107,7 +111,24 @@ impl PySave {
     fn commit(&self, py: Python<'_>, interim: &[u8], last: &[u8]) -> PyResult<()> {
         let save = self.take().ok_or_else(over)?;
         let index = IndexTexts { interim: interim.to_vec(), last: last.to_vec() };
-        interruptible(py, None, |control: &_| save.commit(&index, control))
+        let in_place = AtomicBool::new(false);
+        let commit = |control: &_| {
+            let done = save.commit(&index, control);
+            let is_seen = matches!(done, Ok(()) | Err(Error::AfterSave { .. }));
+            in_place.store(is_seen, Ordering::SeqCst);
+            done
+        };
+        let done = interruptible(py, None, commit);
+        match done {
+            Err(interruption)
+                if in_place.load(Ordering::SeqCst)
+                    && !interruption.is_instance_of::<TidyingFailed>(py) =>
+            {
+                interruption.value(py).call_method1("add_note", (IN_PLACE,))?;
+                Err(interruption)
+            }
+            done => done,
+        }
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

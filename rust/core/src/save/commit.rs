@@ -51,9 +51,9 @@ impl Commit<'_> {
     fn step(&self, step: &Step) -> Result<Ending> {
         match step {
             Step::Move { from, to } => self.move_out(from, to)?,
-            Step::Link { name, over } if self.may_link(name, *over) => self.link(name)?,
+            Step::Link { name, over } if self.may_link(name, *over)? => self.link(name)?,
             Step::Remove { name, stamp } => self.remove(name, *stamp)?,
-            Step::RemoveIndex { name, stamp } if self.may_remove(name, *stamp) => {
+            Step::RemoveIndex { name, stamp } if self.may_remove(name, *stamp)? => {
                 self.remove(name, *stamp)?;
             }
             Step::Link { .. } | Step::RemoveIndex { .. } => return Ok(Ending::Stopped),
@@ -79,16 +79,19 @@ impl Commit<'_> {
 
     /// After a crash somebody else may have put a file of that name there, or the folder may have
     /// been copied to where files cannot have two names.
-    fn may_link(&self, name: &str, over: Option<Stamp>) -> bool {
-        let (from, there) = (self.work.join(name), Stamp::at(&self.folder.join(name)));
-        !self.resumed
-            || ((there == over || there == Stamp::at(&from)) && can_link(self.disk, &from))
+    fn may_link(&self, name: &str, over: Option<Stamp>) -> Result<bool> {
+        if !self.resumed {
+            return Ok(true);
+        }
+        let from = self.work.join(name);
+        let (there, ours) = (Stamp::at(&self.folder.join(name))?, Stamp::at(&from)?);
+        Ok(ours.is_some() && (there == over || there == ours) && can_link(self.disk, &from)?)
     }
 
     /// After a crash somebody else may have saved there, and made an index of their own.
-    fn may_remove(&self, name: &str, stamp: Stamp) -> bool {
-        let there = Stamp::at(&self.folder.join(name));
-        !self.resumed || there.is_none_or(|there| there == stamp)
+    fn may_remove(&self, name: &str, stamp: Stamp) -> Result<bool> {
+        let there = Stamp::at(&self.folder.join(name))?;
+        Ok(!self.resumed || there.is_none_or(|there| there == stamp))
     }
 
     fn link(&self, name: &str) -> Result<()> {
@@ -104,7 +107,7 @@ impl Commit<'_> {
 
     fn remove(&self, name: &str, stamp: Stamp) -> Result<()> {
         let path = self.folder.join(name);
-        if Stamp::at(&path) != Some(stamp) {
+        if Stamp::at(&path)? != Some(stamp) {
             return Ok(());
         }
         remove_if_there(self.disk, &path)
@@ -122,13 +125,29 @@ impl Commit<'_> {
 }
 
 /// Whether files in a folder can have two names.
-pub(super) fn can_link(disk: &dyn Disk, file: &Path) -> bool {
+///
+/// # Errors
+/// Whatever says nothing about links, such as that there is no such file: a commit without links
+/// would remove the old files and put nothing in their place.
+pub(super) fn can_link(disk: &dyn Disk, file: &Path) -> Result<bool> {
     let second = second_name(file);
     // One that an earlier attempt left, or this one leaves, goes with the work folder.
     let _ = remove_if_there(disk, &second);
-    let linked = disk.link(file, &second).is_ok();
+    let linked = disk.link(file, &second);
     let _ = remove_if_there(disk, &second);
-    linked
+    match linked {
+        Ok(()) => Ok(true),
+        Err(error) if means_no_links(&error) => Ok(false),
+        Err(error) => Err(Error::save(file, None, "giving a second name to", error)),
+    }
+}
+
+/// Whether this is how a file system says that its files have one name each.
+fn means_no_links(error: &io::Error) -> bool {
+    let codes = [libc::EPERM, libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS];
+    let codes = codes.into_iter().chain([libc::EMLINK, libc::EXDEV]);
+    error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error().is_some_and(|code| codes.into_iter().any(|one| one == code))
 }
 
 /// Name that a file has for an instant, beside its own, in the work folder.

@@ -3,9 +3,9 @@
 use crate::sys::output;
 use crate::sys::source::Source;
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// The file system, as a save changes it. The methods do what they say; tests override them to
@@ -17,15 +17,24 @@ pub trait Disk: Debug + Send + Sync {
         fs::create_dir(path)
     }
 
-    /// Makes a file that must not be there yet; without `mode`, the umask decides who may read it.
-    fn create_file(&self, path: &Path, mode: Option<u32>) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        let set = mode.map_or(Ok(()), |mode| file.set_permissions(Permissions::from_mode(mode)));
-        if set.is_err() {
-            // Nobody else knows of this file.
-            let _ = fs::remove_file(path);
-        }
-        set.map(|()| file)
+    /// Makes a file that must not be there yet; the umask takes from `mode`.
+    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
+    }
+
+    /// Says who may read and write a file.
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        file.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// Closes a file that was written to.
+    fn close(&self, file: File) -> io::Result<()> {
+        output::close(file)
+    }
+
+    /// Takes the lock of a file, if nobody has it.
+    fn try_lock(&self, file: &File) -> Result<(), TryLockError> {
+        file.try_lock()
     }
 
     /// Gives a new file its size.

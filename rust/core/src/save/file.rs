@@ -3,19 +3,27 @@
 use super::disk::Disk;
 use super::family::marked;
 use super::lock::is_at;
-use super::recover::{abandoned, remove_abandoned};
-use super::staged::{NewFile, Staged, file_name};
+use super::recover::remove_abandoned;
+use super::staged::{NewFile, Staged, create, file_name};
 use super::{SaveOptions, check_space, mode_of};
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Part of the usual temporary name. As it is always the same, the next save finds what a crash has
+/// left without a look at all the names in the folder.
+const USUAL_TOKEN: u64 = 0;
+
 /// Where a file is being put together.
 #[derive(Debug)]
 pub(super) struct FileTarget {
     target: PathBuf,
     temporary: PathBuf,
+    /// The temporary file, whose lock tells other saves that it is no leftover.
+    held: File,
+    /// Readers find the new file.
+    is_in_place: bool,
 }
 
 impl FileTarget {
@@ -31,32 +39,50 @@ impl FileTarget {
         let disk = &*options.disk;
         let target = resolve(path)?;
         let name = format!(".{}", file_name(&target));
-        let leftovers = abandoned(&target, &name);
-        for leftover in leftovers {
-            remove_abandoned(disk, &leftover)?;
-        }
+        let temporary = target.with_file_name(marked(&name, USUAL_TOKEN));
+        remove_abandoned(disk, &temporary)?;
         check_space(folder_of(&target), new.len())?;
-        let temporary = target.with_file_name(marked(&name, options.token));
-        let file = create_held(disk, &temporary, mode_of(&target))?;
-        let staged = Staged::of(disk, temporary.clone(), file, new)?;
-        Ok((Self { target, temporary }, staged))
+        let mode = mode_of(&target);
+        let (temporary, file) = match create_held(disk, &temporary, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Another save of the file is going on, or has left what is not ours to remove.
+                let own = target.with_file_name(marked(&name, options.token));
+                (own.clone(), create_held(disk, &own, mode))
+            }
+            created => (temporary, created),
+        };
+        let failed = |error| Error::save(&temporary, None, "creating", error);
+        let file = file.map_err(failed)?;
+        let held = file.try_clone().map_err(|error| {
+            // Nobody else knows of this file.
+            let _ = disk.remove_file(&temporary);
+            failed(error)
+        })?;
+        let staged = Staged::of(disk, temporary.clone(), file, new, mode)?;
+        Ok((Self { target, temporary, held, is_in_place: false }, staged))
     }
 
     /// Puts the file in place.
-    pub(super) fn commit(&self, options: &SaveOptions) -> Result<()> {
-        let failed = |action| move |error| Error::save(&self.target, None, action, error);
-        options.disk.rename(&self.temporary, &self.target).map_err(failed("renaming to"))?;
-        if !options.durable {
-            return Ok(());
-        }
-        let synced = options.disk.sync_folder(folder_of(&self.target));
-        synced.map_err(failed("syncing the folder of"))
+    pub(super) fn commit(&mut self, options: &SaveOptions) -> Result<()> {
+        let failed = |action, error| Error::save(&self.target, None, action, error);
+        let renamed = options.disk.rename(&self.temporary, &self.target);
+        self.is_in_place = renamed.is_ok() || is_at(&self.held, &self.target);
+        let done = match renamed {
+            Ok(()) if options.durable => {
+                let synced = options.disk.sync_folder(folder_of(&self.target));
+                synced.map_err(|error| failed("syncing the folder of", error))
+            }
+            renamed => renamed.map_err(|error| failed("renaming to", error)),
+        };
+        done.map_err(|error| if self.is_in_place { error.after_save(&self.target) } else { error })
     }
 
-    /// Removes what was staged.
+    /// Removes what was staged, unless it is in place.
     pub(super) fn discard(&self, disk: &dyn Disk) {
-        // What cannot be removed now is removed by the next save.
-        let _ = disk.remove_file(&self.temporary);
+        if !self.is_in_place {
+            // What cannot be removed now is removed by the next save.
+            let _ = disk.remove_file(&self.temporary);
+        }
     }
 }
 
@@ -64,10 +90,9 @@ impl FileTarget {
 ///
 /// Another save may take it for one between the two: then it holds the lock for an instant, removes
 /// the file, and a new one is made. Where the file system has no locks, nobody takes it for one.
-fn create_held(disk: &dyn Disk, temporary: &Path, mode: Option<u32>) -> Result<File> {
-    let failed = |error| Error::save(temporary, None, "creating", error);
+fn create_held(disk: &dyn Disk, temporary: &Path, mode: Option<u32>) -> io::Result<File> {
     loop {
-        let file = disk.create_file(temporary, mode).map_err(failed)?;
+        let file = create(disk, temporary, mode)?;
         while file.lock().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
         if is_at(&file, temporary) {
             return Ok(file);

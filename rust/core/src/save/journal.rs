@@ -2,6 +2,7 @@
 
 use super::commit::remove_if_there;
 use super::disk::{Disk, write_all};
+use super::staged::{create, finish};
 use super::stamp::Stamp;
 use super::steps::{Plan, Step};
 use crate::error::{Error, Result};
@@ -9,7 +10,9 @@ use crate::index::Index;
 use crate::sys::source::Source;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 const JOURNAL: &str = "journal.json";
 
@@ -50,8 +53,17 @@ impl Journal {
 
     /// Reads the journal of a work folder; `None` when there is none, or none that a save wrote:
     /// a folder may come from anywhere, and no journal may reach out of it.
-    pub(super) fn read(work: &Path) -> Option<Self> {
-        let journal: Self = serde_json::from_slice(&fs::read(work.join(JOURNAL)).ok()?).ok()?;
+    pub(super) fn read(work: &Path) -> Result<Option<Self>> {
+        let path = work.join(JOURNAL);
+        match fs::read(&path) {
+            Ok(text) => Ok(Self::parse(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::save(&path, None, "reading the journal", error)),
+        }
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let journal: Self = serde_json::from_slice(text).ok()?;
         let mut names = journal.plan.steps.iter().flat_map(Step::names).chain([&*journal.index]);
         let are_file_names = names.all(is_file_name);
         drop(names);
@@ -65,19 +77,19 @@ impl Journal {
     }
 
     /// Judges by what is in the folder.
-    pub(super) fn progress(&self, folder: &Path, work: &Path) -> Progress {
+    pub(super) fn progress(&self, folder: &Path, work: &Path) -> Result<Progress> {
         if let Some(Step::Move { from, .. }) = self.plan.steps.first()
-            && work.join(from).exists()
+            && Stamp::at(&work.join(from))?.is_some()
         {
-            return Progress::NotCommitted;
+            return Ok(Progress::NotCommitted);
         }
         let index = folder.join(&self.index);
-        let ours = match Stamp::at(&index) {
+        let ours = match Stamp::at(&index)? {
             None => !self.leaves_an_index(),
-            now if now == self.last_index || points_into(&index, work) => true,
+            now if now == self.last_index || points_into(&index, work)? => true,
             now => now == self.index_before && !self.begins_with_index(),
         };
-        if ours { Progress::Committed } else { Progress::Superseded }
+        Ok(if ours { Progress::Committed } else { Progress::Superseded })
     }
 
     fn begins_with_index(&self) -> bool {
@@ -96,14 +108,30 @@ fn is_file_name(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
 }
 
+/// The index at a path; `None` when nothing is there, or what is no index.
+///
+/// # Errors
+/// Whatever else keeps it from being read: then nobody can tell what it names.
+pub(super) fn index_at(path: &Path) -> Result<Option<Index>> {
+    let failed = |source| Err(Error::save(path, None, "reading the index", source));
+    match Index::read(path) {
+        Ok(index) => Ok(Some(index)),
+        Err(Error::PermissionDenied { source, .. } | Error::Io { source, .. }) => failed(source),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Whether an index names a file in the work folder.
-pub(super) fn points_into(index: &Path, work: &Path) -> bool {
+///
+/// # Errors
+/// Those of [`index_at`].
+pub(super) fn points_into(index: &Path, work: &Path) -> Result<bool> {
     let Some(name) = work.file_name().and_then(|name| name.to_str()) else {
-        return false;
+        return Ok(false);
     };
     let within =
         |shard: &String| shard.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
-    Index::read(index).is_ok_and(|index| index.shards.iter().any(within))
+    Ok(index_at(index)?.is_some_and(|index| index.shards.iter().any(within)))
 }
 
 /// Makes a small file.
@@ -115,7 +143,7 @@ pub(super) fn write_file(
     durable: bool,
 ) -> Result<()> {
     let failed = |source| Error::save(path, None, "writing", source);
-    let file = disk.create_file(path, mode).map_err(failed)?;
+    let file = create(disk, path, mode).map_err(failed)?;
     write_all(disk, &file, 0, vec![Source::from_slice(bytes)]).map_err(failed)?;
-    if durable { disk.sync(&file).map_err(failed) } else { Ok(()) }
+    finish(disk, path, Arc::new(file), mode, durable)
 }

@@ -1,5 +1,6 @@
 //! [`FolderLock`]: one save at a time in a folder.
 
+use super::disk::Disk;
 use crate::error::{Error, Result};
 use crate::read::Control;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -26,7 +27,18 @@ const MAX_HOLDER_LEN: u64 = 64;
 #[derive(Debug)]
 pub(super) struct FolderLock {
     path: PathBuf,
+    /// Whether it keeps anybody out.
+    is_held: bool,
     _file: File,
+}
+
+/// What an attempt at the lock came to.
+enum Attempt {
+    Held(File),
+    /// The file system has no locks.
+    Without(File),
+    /// Somebody else holds it.
+    Taken,
 }
 
 impl FolderLock {
@@ -34,12 +46,19 @@ impl FolderLock {
     ///
     /// # Errors
     /// [`Error::Locked`] after `timeout`, [`Error::Cancelled`], or what the system says.
-    pub(super) fn acquire(folder: &Path, timeout: Duration, control: &Control) -> Result<Self> {
+    pub(super) fn acquire(
+        disk: &dyn Disk,
+        folder: &Path,
+        timeout: Duration,
+        control: &Control,
+    ) -> Result<Self> {
         let path = folder.join(LOCK_FILE);
         let start = Instant::now();
         loop {
-            if let Some(file) = try_lock(&path)? {
-                return Ok(Self { path, _file: file });
+            match try_lock(disk, &path)? {
+                Attempt::Held(file) => return Ok(Self { path, is_held: true, _file: file }),
+                Attempt::Without(file) => return Ok(Self { path, is_held: false, _file: file }),
+                Attempt::Taken => {}
             }
             if control.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -50,6 +69,11 @@ impl FolderLock {
             }
             thread::sleep(POLL);
         }
+    }
+
+    /// Whether it keeps other saves out: not where the file system has no locks.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
     }
 }
 
@@ -62,18 +86,28 @@ impl Drop for FolderLock {
 }
 
 /// Takes the lock if it is free; makes the file where there is none.
-fn try_lock(path: &Path) -> Result<Option<File>> {
+fn try_lock(disk: &dyn Disk, path: &Path) -> Result<Attempt> {
     let failed = |source| Error::save(path, None, "locking the folder", source);
     let mut file = open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) if is_at(&file, path) => {}
-        Ok(()) | Err(TryLockError::WouldBlock) => return Ok(None),
-        // No locks on this file system.
-        Err(TryLockError::Error(_)) => {}
-    }
+    let is_held = loop {
+        match disk.try_lock(&file) {
+            Ok(()) if is_at(&file, path) => break true,
+            Ok(()) | Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) if means_no_locks(&error) => break false,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    };
     // For messages only: on a full disk, or in a file of somebody else's, it is left out.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(Some(file))
+    Ok(if is_held { Attempt::Held(file) } else { Attempt::Without(file) })
+}
+
+/// Whether this is how a file system says that it has no locks. Anything else may be true of this
+/// instant only, while another save holds the lock.
+fn means_no_locks(error: &io::Error) -> bool {
+    let codes = [libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS, libc::EINVAL];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Makes the file, or opens the one that is there: for reading, if it is somebody else's.

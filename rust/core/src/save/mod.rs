@@ -16,6 +16,7 @@ mod file;
 mod folder;
 mod journal;
 mod lock;
+mod old;
 mod part;
 mod recover;
 mod staged;
@@ -94,7 +95,6 @@ pub struct Save {
     options: SaveOptions,
     files: Vec<Staged>,
     target: Target,
-    committed: bool,
 }
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Save {
     pub fn file(path: &Path, new: NewFile, options: SaveOptions) -> Result<Self> {
         let (target, staged) = FileTarget::stage(path, new, &options)?;
         let target = Target::File(target);
-        Ok(Self { options, files: vec![staged], target, committed: false })
+        Ok(Self { options, files: vec![staged], target })
     }
 
     /// Begins the save of a checkpoint, which replaces the one of the same family in `folder`.
@@ -126,7 +126,7 @@ impl Save {
         control: &Control,
     ) -> Result<Self> {
         let (target, files) = FolderTarget::stage(folder, family, files, &options, control)?;
-        Ok(Self { options, files, target: Target::Folder(Box::new(target)), committed: false })
+        Ok(Self { options, files, target: Target::Folder(Box::new(target)) })
     }
 
     /// Position of a tensor among those of a file.
@@ -168,37 +168,36 @@ impl Save {
 
     /// Makes the new files visible, all at once.
     ///
-    /// After an error the old checkpoint is whole, or the new one is: what is left to be tidied up
-    /// then is done by the next save, or by [`recover`].
+    /// After [`Error::AfterSave`] readers find the new files, and what is left to be tidied up is
+    /// done by the next save, or by [`recover`]. After any other error the old checkpoint is whole.
     ///
     /// # Errors
     /// [`Error::Incomplete`] when bytes were not written; [`Error::Save`] with what the system
-    /// says; [`Error::Cancelled`].
+    /// says; [`Error::AfterSave`]; [`Error::Cancelled`].
     pub fn commit(mut self, index: &IndexTexts, control: &Control) -> Result<()> {
         let (disk, durable) = (&*self.options.disk, self.options.durable);
-        let finish = |(): &mut (), staged: &Staged, _: &Control| staged.finish(disk, durable);
-        pool::run(FINISH_THREADS, pool::singly(&self.files), control, || (), finish)?;
+        let finish = |(): &mut (), staged: &mut Staged, _: &Control| staged.finish(disk, durable);
+        pool::run(FINISH_THREADS, pool::singly(&mut self.files), control, || (), finish)?;
+        self.files.iter().try_for_each(Staged::check_there)?;
         if control.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let done = match &self.target {
+        match &mut self.target {
             Target::File(target) => target.commit(&self.options),
             Target::Folder(target) => target.commit(index, &self.options),
-        };
-        self.committed = match &self.target {
-            Target::File(_) => done.is_ok(),
-            Target::Folder(target) => done.is_ok() || target.is_committed(),
-        };
-        done
+        }
     }
 }
 
 impl Drop for Save {
     fn drop(&mut self) {
-        if !self.committed {
-            match &self.target {
-                Target::File(target) => target.discard(&*self.options.disk),
-                Target::Folder(target) => target.discard(&*self.options.disk),
+        match &self.target {
+            // The name is another save's as soon as the file is closed, which ends the lock.
+            Target::File(target) => target.discard(&*self.options.disk),
+            Target::Folder(target) => {
+                // NFS keeps a file that is removed while it is open, and its folder with it.
+                self.files.clear();
+                target.discard(&*self.options.disk);
             }
         }
     }

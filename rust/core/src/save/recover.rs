@@ -3,15 +3,14 @@
 use super::commit::{Commit, Ending, remove_work_folder};
 use super::disk::Disk;
 use super::family::unmarked;
-use super::file::folder_of;
 use super::journal::{Journal, Progress, points_into};
 use super::lock::{FolderLock, is_at};
 use crate::error::{Error, Result};
 use crate::read::Control;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// What was done about something that was left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +44,25 @@ pub fn recover(
     timeout: Duration,
     control: &Control,
 ) -> Result<Vec<Recovered>> {
-    let _lock = FolderLock::acquire(folder, timeout, control)?;
-    recover_locked(disk, folder)
+    let lock = FolderLock::acquire(disk, folder, timeout, control)?;
+    recover_locked(disk, folder, &lock, timeout)
 }
 
-/// The same, for who holds the lock.
-pub(super) fn recover_locked(disk: &dyn Disk, folder: &Path) -> Result<Vec<Recovered>> {
+/// The same, for who has waited for the lock.
+pub(super) fn recover_locked(
+    disk: &dyn Disk,
+    folder: &Path,
+    lock: &FolderLock,
+    timeout: Duration,
+) -> Result<Vec<Recovered>> {
     let mut recovered = Vec::new();
     for name in leftovers(folder)? {
         let path = folder.join(&name);
         // A link by such a name is nobody's leftover, and leads who knows where.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() && !lock.is_held() && may_be_alive(&path, timeout)? {
+            continue;
+        }
         let outcome = if metadata.is_dir() {
             match recover_work_folder(disk, folder, &path) {
                 // Another user's: what readers find is whole, and its owner can tidy it up.
@@ -86,13 +93,30 @@ fn leftovers(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether a save may be writing to a work folder, where no lock would keep us away from it: it has
+/// not come to its journal, and something there is younger than saves are waited for.
+fn may_be_alive(work: &Path, timeout: Duration) -> Result<bool> {
+    if Journal::read(work)?.is_some() {
+        return Ok(false);
+    }
+    let failed = |error| Error::save(work, None, "looking at", error);
+    let is_young = |changed: SystemTime| changed.elapsed().is_ok_and(|age| age < timeout);
+    let mut young = is_young(fs::metadata(work).and_then(|m| m.modified()).map_err(failed)?);
+    for entry in fs::read_dir(work).map_err(failed)? {
+        // A file that is gone by now was removed by somebody who is alive.
+        let changed = entry.and_then(|entry| entry.metadata()?.modified());
+        young |= changed.is_ok_and(is_young);
+    }
+    Ok(young)
+}
+
 /// `None` when the folder has to stay: readers find part of a checkpoint in it.
 fn recover_work_folder(disk: &dyn Disk, folder: &Path, work: &Path) -> Result<Option<Outcome>> {
-    let Some(journal) = Journal::read(work) else {
+    let Some(journal) = Journal::read(work)? else {
         return remove_unless_named(disk, folder, work, false, Outcome::Undone);
     };
     let durable = journal.durable;
-    let removed_as = match journal.progress(folder, work) {
+    let removed_as = match journal.progress(folder, work)? {
         Progress::NotCommitted => Outcome::Undone,
         Progress::Superseded => Outcome::Superseded,
         Progress::Committed => {
@@ -124,7 +148,7 @@ pub(super) fn is_named_by_an_index(folder: &Path, work: &Path) -> Result<bool> {
     let failed = |error| Error::save(folder, None, "listing", error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|ending| ending == "json") && points_into(&path, work) {
+        if path.extension().is_some_and(|ending| ending == "json") && points_into(&path, work)? {
             return Ok(true);
         }
     }
@@ -146,16 +170,8 @@ pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
     if file.try_lock().is_err() || !is_at(&file, path) {
         return Ok(false);
     }
-    disk.remove_file(path).map_err(failed)?;
-    Ok(true)
-}
-
-/// Temporary files of one target that were left behind.
-pub(super) fn abandoned(target: &Path, name: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder_of(target)) else { return Vec::new() };
-    let is_ours = |path: &PathBuf| {
-        let file_name = path.file_name().and_then(|name| name.to_str());
-        file_name.and_then(unmarked).is_some_and(|before| before == name)
-    };
-    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_ours).collect()
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        removed => removed.map(|()| true).map_err(failed),
+    }
 }

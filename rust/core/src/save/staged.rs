@@ -1,15 +1,23 @@
 //! [`Staged`]: a file that is being written under a name of its own.
 
 use super::disk::{Disk, write_all};
+use super::lock::is_at;
 use crate::error::{Error, FormatError, Result};
 use crate::header::{Header, Metadata};
 use crate::sys::source::Source;
 use serde_json::{Map, Value};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Permissions of a file that gets others when it is finished. Until then its owner has to be able
+/// to open it again, whatever the old file's permissions.
+const STAGED_MODE: u32 = 0o600;
+
+/// Permissions of any other new file, of which the umask takes some away.
+const NEW_MODE: u32 = 0o666;
 
 /// Key of the metadata entry with the checksums: a JSON map of tensor name → CRC-32C of its bytes,
 /// eight hexadecimal digits.
@@ -75,9 +83,11 @@ struct PartCrc {
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) path: PathBuf,
-    /// Open, unless there are too many of them.
+    /// Open, unless there are too many of them, or the caller writes them.
     kept: Option<Arc<File>>,
     pub(super) contents: Contents,
+    /// Permissions that it gets when it is finished; without, the umask has decided.
+    mode: Option<u32>,
     /// Ranges of the file that were written, in no order.
     written: Mutex<Vec<Range<u64>>>,
     crcs: Mutex<Vec<PartCrc>>,
@@ -92,22 +102,28 @@ impl Staged {
         mode: Option<u32>,
     ) -> Result<Self> {
         let failed = |error| Error::save(&path, None, "creating", error);
-        let file = disk.create_file(&path, mode).map_err(failed)?;
-        Self::of(disk, path, file, new)
+        let file = create(disk, &path, mode).map_err(failed)?;
+        Self::of(disk, path, file, new, mode)
     }
 
     /// Gives a file that was just made its final size.
-    pub(super) fn of(disk: &dyn Disk, path: PathBuf, file: File, new: NewFile) -> Result<Self> {
+    pub(super) fn of(
+        disk: &dyn Disk,
+        path: PathBuf,
+        file: File,
+        new: NewFile,
+        mode: Option<u32>,
+    ) -> Result<Self> {
         let len = new.len();
-        if let Contents::Tensors { .. } = new.contents
-            && let Err(error) = disk.allocate(&file, len)
-        {
+        let is_ours = matches!(new.contents, Contents::Tensors { .. });
+        if is_ours && let Err(error) = disk.allocate(&file, len) {
             // The caller does not know this file yet: nobody else would remove it.
             let _ = disk.remove_file(&path);
             return Err(Error::save(&path, None, "reserving room", error));
         }
         let (written, crcs) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-        Ok(Self { path, kept: Some(Arc::new(file)), contents: new.contents, written, crcs })
+        let kept = is_ours.then(|| Arc::new(file));
+        Ok(Self { path, kept, contents: new.contents, mode, written, crcs })
     }
 
     /// Closes the file until it is written to: a process may have about 1000 open.
@@ -117,10 +133,21 @@ impl Staged {
 
     /// The open file.
     pub(super) fn file(&self) -> io::Result<Arc<File>> {
-        self.kept.clone().map_or_else(
-            || OpenOptions::new().read(true).write(true).open(&self.path).map(Arc::new),
-            Ok,
-        )
+        self.kept.clone().map_or_else(|| self.open(), Ok)
+    }
+
+    /// Opens it again, what the caller has written only to be read: its permissions are the caller's.
+    fn open(&self) -> io::Result<Arc<File>> {
+        let is_ours = matches!(self.contents, Contents::Tensors { .. });
+        OpenOptions::new().read(true).write(is_ours).open(&self.path).map(Arc::new)
+    }
+
+    /// Closes what [`Staged::file`] has opened.
+    pub(super) fn give_back(&self, disk: &dyn Disk, file: Arc<File>) -> io::Result<()> {
+        match &self.kept {
+            Some(_) => Ok(()),
+            None => close(disk, file),
+        }
     }
 
     /// The header of a file of tensors.
@@ -145,21 +172,48 @@ impl Staged {
         }
     }
 
-    /// Writes the header, and waits for the disk if asked.
-    pub(super) fn finish(&self, disk: &dyn Disk, durable: bool) -> Result<()> {
-        let failed = |action| move |source| Error::save(&self.path, None, action, source);
-        if let Contents::Tensors { header, checksums } = &self.contents {
+    /// Writes the header, sets the permissions, waits for the disk if asked, and closes the file.
+    pub(super) fn finish(&mut self, disk: &dyn Disk, durable: bool) -> Result<()> {
+        let kept = self.kept.take();
+        if let Contents::Tensors { header, .. } = &self.contents {
             self.check_complete(header.data_len())?;
+        }
+        let file = kept.map_or_else(|| self.open(), Ok).map_err(|error| self.not_found(error))?;
+        if !is_at(&file, &self.path) {
+            return Err(self.gone());
+        }
+        if let Contents::Tensors { header, checksums } = &self.contents {
             let bytes = if *checksums { self.checked(header)?.encode() } else { header.encode() };
             let source = Source::from_slice(&bytes);
-            let file = self.file().map_err(failed("opening"))?;
-            write_all(disk, &file, 0, vec![source]).map_err(failed("writing the header"))?;
+            let written = write_all(disk, &file, 0, vec![source]);
+            written.map_err(|e| Error::save(&self.path, None, "writing the header", e))?;
         }
-        if durable {
-            let file = self.file().map_err(failed("opening"))?;
-            disk.sync(&file).map_err(failed("syncing"))?;
+        finish(disk, &self.path, file, self.mode, durable)
+    }
+
+    /// Makes sure that the finished file is still there: to be left by its index to nothing is worse
+    /// for a checkpoint than not to be replaced.
+    pub(super) fn check_there(&self) -> Result<()> {
+        let metadata = fs::symlink_metadata(&self.path).map_err(|error| self.not_found(error))?;
+        let has_len = match &self.contents {
+            Contents::Tensors { header, .. } => {
+                metadata.len() == header.data_start + header.data_len()
+            }
+            Contents::Foreign { .. } => true,
+        };
+        if metadata.is_file() && has_len { Ok(()) } else { Err(self.gone()) }
+    }
+
+    fn not_found(&self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::NotFound => self.gone(),
+            _ => Error::save(&self.path, None, "opening", error),
         }
-        Ok(())
+    }
+
+    fn gone(&self) -> Error {
+        let reason = io::Error::other("somebody has removed, changed or replaced it");
+        Error::save(&self.path, None, "finding the staged file", reason)
     }
 
     /// Every byte has to be written once: of a range that is written twice, nobody could say what
@@ -198,6 +252,34 @@ impl Staged {
         }
         crcs
     }
+}
+
+/// Makes a file that will get these permissions when it is finished.
+pub(super) fn create(disk: &dyn Disk, path: &Path, mode: Option<u32>) -> io::Result<File> {
+    disk.create_file(path, mode.map_or(NEW_MODE, |_| STAGED_MODE))
+}
+
+/// Gives a written file its permissions, waits for the disk if asked, and closes it.
+pub(super) fn finish(
+    disk: &dyn Disk,
+    path: &Path,
+    file: Arc<File>,
+    mode: Option<u32>,
+    durable: bool,
+) -> Result<()> {
+    let failed = |action| move |source| Error::save(path, None, action, source);
+    if let Some(mode) = mode {
+        disk.set_mode(&file, mode).map_err(failed("setting permissions of"))?;
+    }
+    if durable {
+        disk.sync(&file).map_err(failed("syncing"))?;
+    }
+    close(disk, file).map_err(failed("closing"))
+}
+
+/// Closes a file that nobody else uses any more.
+fn close(disk: &dyn Disk, file: Arc<File>) -> io::Result<()> {
+    Arc::into_inner(file).map_or(Ok(()), |file| disk.close(file))
 }
 
 fn without_checksums(mut header: Header) -> Result<Header, FormatError> {

@@ -1,7 +1,9 @@
 //! [`Stamp`]: is a file still the one that was seen?
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,9 +17,13 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of what is at `path`, be it a link; `None` when nothing can be seen there.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        fs::symlink_metadata(path).ok().as_ref().map(Self::of)
+    /// The stamp of what is at `path`, be it a link; `None` when nothing is there.
+    pub(super) fn at(path: &Path) -> Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::save(path, None, "looking at", error)),
+        }
     }
 
     pub(super) fn of(metadata: &Metadata) -> Self {

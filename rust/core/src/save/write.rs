@@ -135,6 +135,8 @@ impl Writing<'_> {
                 .start_write_back(&file, task.offset, task.len as u64)
                 .map_err(|error| self.failed(task, "starting write-back", error))?;
         }
+        let given_back = staged.give_back(self.disk, file);
+        given_back.map_err(|error| self.failed(task, "closing", error))?;
         control.add_bytes(task.len as u64);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! System calls of writing: at a position, room in advance, write-back, free space.
+//! System calls of writing: at a position, room in advance, write-back, closing, free space.
 
 use super::file::MAX_BUFFERS;
 use super::source::Source;
@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -57,6 +57,19 @@ pub fn allocate(file: &File, len: u64) -> io::Result<()> {
         }
     }
     file.set_len(len)
+}
+
+/// Closes a file, and says what the system says: some file systems (NFS, FUSE) tell only then that
+/// written bytes found no room or no way to the disk.
+///
+/// # Errors
+/// What the system says; the file is closed all the same.
+pub fn close(file: File) -> io::Result<()> {
+    // SAFETY: the descriptor was owned by `file`, which has given it up: nobody else closes it.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// Asks the kernel to begin writing a range to the disk, without waiting for it.

@@ -77,8 +77,16 @@ impl Disk for FaultyDisk {
         self.run(|| RealDisk.create_folder(path))
     }
 
-    fn create_file(&self, path: &Path, mode: Option<u32>) -> io::Result<File> {
+    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
         self.run(|| RealDisk.create_file(path, mode))
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        self.run(|| RealDisk.set_mode(file, mode))
+    }
+
+    fn close(&self, file: File) -> io::Result<()> {
+        self.run(|| RealDisk.close(file))
     }
 
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
