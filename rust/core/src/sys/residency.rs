@@ -27,9 +27,34 @@ fn byte_len(range: &Range<u64>) -> u64 {
     range.end - range.start
 }
 
+/// Whether all that is cached of a file is on its disk; `None` where the system does not say.
+#[must_use]
+pub fn is_written_back(file: &File) -> Option<bool> {
+    let found = cache_stat(file, &(0..u64::MAX))?;
+    Some(found.dirty == 0 && found.under_write_back == 0)
+}
+
+fn count_cached(file: &File, range: &Range<u64>) -> Option<u64> {
+    if range.is_empty() {
+        return Some(0); // A length of 0 would mean the rest of the file.
+    }
+    cache_stat(file, range).map(|found| found.cached.saturating_mul(page_bytes()))
+}
+
+/// Numbers of pages.
+#[repr(C)]
+#[derive(Default)]
+struct CacheStat {
+    cached: u64,
+    dirty: u64,
+    under_write_back: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
 /// `cachestat`, of Linux 6.5: no map, and no page is visited.
 #[cfg(target_os = "linux")]
-fn count_cached(file: &File, range: &Range<u64>) -> Option<u64> {
+fn cache_stat(file: &File, range: &Range<u64>) -> Option<CacheStat> {
     /// The number is the same on every architecture that Linux 6.5 added the call to at once.
     const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -39,19 +64,6 @@ fn count_cached(file: &File, range: &Range<u64>) -> Option<u64> {
         len: u64,
     }
 
-    #[repr(C)]
-    #[derive(Default)]
-    struct CacheStat {
-        cached: u64,
-        dirty: u64,
-        under_write_back: u64,
-        evicted: u64,
-        recently_evicted: u64,
-    }
-
-    if range.is_empty() {
-        return Some(0); // A length of 0 would mean the rest of the file.
-    }
     let asked = CacheStatRange { offset: range.start, len: byte_len(range) };
     let mut found = CacheStat::default();
     let flags: libc::c_uint = 0;
@@ -60,11 +72,11 @@ fn count_cached(file: &File, range: &Range<u64>) -> Option<u64> {
     let status = unsafe {
         libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const asked, &raw mut found, flags)
     };
-    (status == 0).then(|| found.cached.saturating_mul(page_bytes()))
+    (status == 0).then_some(found)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn count_cached(_: &File, _: &Range<u64>) -> Option<u64> {
+fn cache_stat(_: &File, _: &Range<u64>) -> Option<CacheStat> {
     None
 }
 
