@@ -8,22 +8,8 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-DTYPES = (torch.float32, torch.bfloat16, torch.bool, torch.int64, torch.float8_e4m3fn)
-#: What a name may show of a base tensor of some rows and two columns.
-VIEWS = {
-    "itself": lambda base: base,
-    "parameter": lambda base: torch.nn.Parameter(base, requires_grad=False),
-    "transposed": lambda base: base.t(),
-    "flat": lambda base: base.view(-1),
-    "first row": lambda base: base[:1],
-    "other rows": lambda base: base[1:],
-    "column": lambda base: base[:, :1],
-    "bytes": lambda base: base.view(torch.uint8),
-    "nothing": lambda base: base[:0],
-    "copy": lambda base: base.clone(),
-    "meta": lambda base: base.to("meta"),
-    "text": lambda base: f"{base.shape}",
-}
+from builders.plain_states import DTYPES, VIEWS
+
 #: More than the profile asks for: many cases are small.
 MANY = settings(max_examples=max(500, settings.default.max_examples))
 

@@ -270,11 +270,11 @@ def test_linked_files_are_replaced_not_written_through(
     assert not any(path.is_symlink() for path in folder.iterdir())
 
 
-@pytest.fixture
-def closed_umask() -> Iterator[None]:
-    """Let new files be for their owner only."""
-    before = os.umask(0o077)
-    yield
+@pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Take permissions from new files."""
+    before = os.umask(request.param)
+    yield request.param
     os.umask(before)
 
 
@@ -282,12 +282,13 @@ def _modes(folder: Path) -> set[int]:
     return {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-@pytest.mark.usefixtures("closed_umask")
 @pytest.mark.parametrize("size", [20, "5GB"])
 @pytest.mark.parametrize("mode", [0o644, 0o664, 0o600])
-def test_new_weights_have_the_mode_of_the_old(tmp_path: Path, size: Any, mode: int) -> None:
+def test_new_weights_have_the_mode_of_the_old(
+    tmp_path: Path, size: Any, mode: int, umask: int
+) -> None:
     windlass.save_torch_state_dict(_state(), tmp_path, max_shard_size=20)
-    assert _modes(tmp_path) == {0o600}
+    assert _modes(tmp_path) == {0o666 & ~umask}
     for path in tmp_path.iterdir():
         path.chmod(mode)
     windlass.save_torch_state_dict(_state(), tmp_path, max_shard_size=size)
