@@ -166,7 +166,12 @@ def test_file_without_permission_is_its_own_error(tmp_path: Path) -> None:
     code = FORBIDDEN if os.getuid() == 0 else FORBIDDEN.replace("os.setgid", "0 and os.setgid")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    command = [sys.executable, "-c", code.replace("import os", "import torch, os", 1), path]
+    command = [
+        sys.executable,
+        "-c",
+        code.replace("import os", "import torch, windlass.torch, os", 1),
+        path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("True"), done.stderr
     assert "secret.safetensors" in done.stdout

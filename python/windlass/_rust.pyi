@@ -14,6 +14,7 @@ from typing_extensions import Buffer, CapsuleType
 
 __all__ = [
     "DTYPES",
+    "IN_PLACE",
     "BlockReader",
     "Checkpoint",
     "Mapping",
@@ -42,6 +43,8 @@ _NewFile: TypeAlias = tuple[str, Sequence[_NewTensor] | int, dict[str, str] | No
 
 #: Every dtype of the format, by header name: bits per element.
 DTYPES: dict[str, int]
+#: Note of an exception that came after the new checkpoint was in place.
+IN_PLACE: str
 
 @type_check_only
 class ReadStats(TypedDict):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from windlass.errors import NoSpaceLeft, SaveFailed, SaveFolderNotFound, SaveNotPermitted
+from windlass import _rust
+from windlass.errors import (
+    NoSpaceLeft,
+    SaveFailed,
+    SaveFolderNotFound,
+    SaveNotPermitted,
+    TidyingFailed,
+)
 
 _KINDS: dict[int | None, type[SaveFailed]] = {
     errno.EACCES: SaveNotPermitted,
@@ -13,6 +20,11 @@ _KINDS: dict[int | None, type[SaveFailed]] = {
     errno.ENOSPC: NoSpaceLeft,
     errno.EDQUOT: NoSpaceLeft,
 }
+
+
+def is_in_place(error: BaseException) -> bool:
+    """Whether an exception came when readers found the new checkpoint already."""
+    return isinstance(error, TidyingFailed) or _rust.IN_PLACE in getattr(error, "__notes__", ())
 
 
 def refusal(

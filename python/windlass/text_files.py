@@ -67,6 +67,7 @@ def _stage(held: ExitStack, path: str, data: bytes, *, durable: bool) -> _Staged
             fcntl.flock(file, fcntl.LOCK_EX)
         file.write(data)
         file.flush()
+        os.close(os.dup(file.fileno()))  # Network file systems tell only now that there is no room.
         if os.path.exists(target):
             os.chmod(staged, os.stat(target).st_mode & 0o7777)
         if durable:
@@ -103,5 +104,5 @@ def sync_folder(folder: str) -> None:
 
 
 def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # What is left is removed by the next save.
         os.unlink(path)

@@ -40,11 +40,13 @@ mod _rust {
     #[pymodule_export]
     use super::stream::PyBlockReader;
 
+    use super::save::IN_PLACE;
     use super::{Bound, PyModule, PyModuleMethods, PyResult, dtypes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("IN_PLACE", IN_PLACE)?;
         module.add("DTYPES", dtypes::table(module.py())?)
     }
 }

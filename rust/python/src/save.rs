@@ -20,7 +20,7 @@ use windlass_core::save::{
 use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTensor};
 
 /// Said of Ctrl-C that comes too late to stop a save.
-const IN_PLACE: &str = "windlass: what was saved is in place and whole";
+pub(crate) const IN_PLACE: &str = "windlass: what was saved is in place and whole";
 
 /// `(name, dtype, shape)`.
 type PyNewTensor = (String, PyBackedStr, Vec<u64>);

@@ -277,6 +277,21 @@ def test_weights_that_cannot_be_written_leave_the_old_configuration(tmp_path: Pa
     assert_same_state(Labels.from_pretrained(tmp_path).state_dict(), model.state_dict())
 
 
+def test_weights_that_are_in_place_have_their_configuration_whatever_comes_after(
+    tmp_path: Path,
+) -> None:
+    saved(tmp_path)
+    new = new_model(num_layers=3)
+
+    def obstruct(_: int, __: int) -> None:
+        for work in tmp_path.glob("model.windlass-*"):
+            (work / "of somebody else").mkdir(exist_ok=True)
+
+    with pytest.raises(errors.TidyingFailed):
+        new.save_pretrained(tmp_path, max_shard_size="1KB", progress=obstruct)
+    assert_same_state(Labels.from_pretrained(tmp_path).state_dict(), new.state_dict())
+
+
 def test_configuration_that_cannot_be_written_leaves_the_old_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from windlass.errors import NotSupported, SaveFailed
 from windlass.layout import PICKLE_FILE, SAFE_FILE, add_variant
+from windlass.refusals import is_in_place
 from windlass.spellings import take_token
 from windlass.text_files import staged_files
 from windlass.torch.pretrained.describing import describe
@@ -120,10 +121,15 @@ class SavingMethods(nn.Module):
         for one in sorted({folder, *map(os.path.dirname, described)}):
             make_folder(one, durable=durable)
         with staged_files(described, durable=durable) as put_in_place:
-            if save_function is torch.save:
-                prepared.write(folder)
-            else:
-                write_by_function(prepared, folder, save_function)
+            try:
+                if save_function is torch.save:
+                    prepared.write(folder)
+                else:
+                    write_by_function(prepared, folder, save_function)
+            except BaseException as error:
+                if is_in_place(error):  # Without its configuration it would be of no use.
+                    put_in_place()
+                raise
             put_in_place()
         logger.info("weights saved in `%s`: %s", folder, list(prepared.split.filename_to_tensors))
         if sending is not None:

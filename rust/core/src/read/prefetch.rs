@@ -281,4 +281,20 @@ mod tests {
         // A kernel before 5.14 populates nothing, and sees no loss.
         assert!(told.iter().all(|code| code == Some(libc::EFAULT)));
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_not_cached_is_read_from_the_file() {
+        let (file, map) = map_of(4 * MIB);
+        drop(map);
+        file.sync_all().unwrap();
+        let all = 0..4 * MIB as u64;
+        crate::sys::residency::drop_cached(&file, &all);
+        let is_cached = || resident_bytes(&file, &all) == Some(4 * MIB as u64);
+        let stayed = is_cached(); // On tmpfs.
+        let mut scratch = vec![0; SCRATCH_BYTES];
+        cache(&file, all.clone(), &mut scratch).unwrap();
+        assert!(stayed || scratch.iter().all(|&byte| byte == 7));
+        assert!(resident_bytes(&file, &all).is_none() || is_cached());
+    }
 }

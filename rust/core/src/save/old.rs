@@ -1,7 +1,8 @@
 //! The files that a save is about to replace: out of the page cache, and held open.
 
+use crate::sys::file::most_open_files;
 use crate::sys::residency::{drop_cached, is_written_back};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -31,13 +32,22 @@ const WRITTEN_AGE: Duration = Duration::from_secs(60);
 /// This is advice: a file that cannot be opened is left as it is. A link is not followed, and a file
 /// with other names is not replaced under those.
 pub(super) fn let_go<'a>(folder: &Path, names: impl Iterator<Item = &'a str>) -> Vec<File> {
+    let most_held = most_open_files().map_or(MOST_HELD, |most| MOST_HELD.min(most / 16));
     let mut held = Vec::new();
     for file in names.filter_map(|name| let_go_of(&folder.join(name))) {
-        if held.len() < MOST_HELD {
+        if held.len() < most_held {
             held.push(file);
         }
     }
     held
+}
+
+/// Whether this process may be about to read a file through a map: a checkpoint that was mapped is
+/// saved over itself.
+fn is_mapped(file: &Metadata) -> bool {
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return false };
+    let inode = file.ino().to_string();
+    maps.lines().any(|map| map.split_ascii_whitespace().nth(4) == Some(&inode))
 }
 
 fn let_go_of(path: &Path) -> Option<File> {
@@ -49,7 +59,7 @@ fn let_go_of(path: &Path) -> Option<File> {
     }
     let age = metadata.modified().ok()?.elapsed();
     let is_old = || age.is_ok_and(|age| age >= WRITTEN_AGE);
-    if is_written_back(&file).unwrap_or_else(is_old) {
+    if is_written_back(&file).unwrap_or_else(is_old) && !is_mapped(&metadata) {
         drop_cached(&file, &(0..metadata.len()));
     }
     Some(file)

@@ -100,7 +100,7 @@ fn may_be_alive(work: &Path, timeout: Duration) -> Result<bool> {
         return Ok(false);
     }
     let failed = |error| Error::save(work, None, "looking at", error);
-    let is_young = |changed: SystemTime| changed.elapsed().is_ok_and(|age| age < timeout);
+    let is_young = |changed: SystemTime| changed.elapsed().map_or(true, |age| age < timeout);
     let mut young = is_young(fs::metadata(work).and_then(|m| m.modified()).map_err(failed)?);
     for entry in fs::read_dir(work).map_err(failed)? {
         // A file that is gone by now was removed by somebody who is alive.
