@@ -18,6 +18,7 @@ __all__ = [
     "BlockReader",
     "Checkpoint",
     "Mapping",
+    "PausedGc",
     "Prefetch",
     "Save",
     "Ways",
@@ -246,6 +247,13 @@ class BlockReader:
 
     def close(self) -> ReadStats:
         """Stop what is being read, and say what was."""
+
+@final
+class PausedGc:
+    """A pause of the garbage collector, unless somebody else has paused it."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 def available_memory() -> int | None:
     """Return the bytes that this process may still use: the machine's, or its cgroup's if less.

@@ -11,6 +11,7 @@ mod dtypes;
 mod errors;
 mod overlap;
 mod prefetch;
+mod quiet;
 mod save;
 mod shard;
 mod stream;
@@ -33,6 +34,8 @@ mod _rust {
     use super::overlap::resolve_overlaps;
     #[pymodule_export]
     use super::prefetch::{PyPrefetch, prefetch};
+    #[pymodule_export]
+    use super::quiet::PausedGc;
     #[pymodule_export]
     use super::save::{PySave, encode_header, recover};
     #[pymodule_export]
