@@ -68,8 +68,7 @@ def _refusal(path: Path) -> str | None:
 def test_refusal_of_a_sandbox_is_told_and_reads_go_on(tmp_path: Path, call: int, code: int) -> None:
     tensor = torch.arange(1000, dtype=torch.int64).to(torch.uint8)
     path = write_safe(tmp_path / "model.safetensors", {"x": tensor})
-    if refusal := _refusal(path):
-        pytest.skip(refusal)
+    already = _refusal(path)
     arguments = [str(path), str(tensor.numel()), str(call), str(code)]
     done = subprocess.run(
         [sys.executable, "-c", SANDBOXED, *arguments], capture_output=True, text=True, check=False
@@ -77,17 +76,17 @@ def test_refusal_of_a_sandbox_is_told_and_reads_go_on(tmp_path: Path, call: int,
     assert done.returncode == 0, done.stderr
     checksum, backend, reason = done.stdout.strip().split("|")
     assert (int(checksum), backend) == (int(tensor.long().sum()), "buffered")
-    assert reason == f"io_uring was refused: {os.strerror(code)} (os error {code})"
+    assert reason in {already, f"io_uring was refused: {os.strerror(code)} (os error {code})"}
 
 
-def test_reads_through_queues_are_told_as_such(tmp_path: Path) -> None:
+def test_reads_through_queues_or_instead_of_them_are_told_as_such(tmp_path: Path) -> None:
     path = write_safe(tmp_path / "model.safetensors", {"x": torch.ones(1000, dtype=torch.uint8)})
     table = _rust.Checkpoint.open_file(str(path), strict_format=False)
     stats = table.read_into(["x"], [bytearray(1000)], threads=2, io="uring")
-    if refusal := _refusal(path):
-        pytest.skip(refusal)
-    assert stats["backend"] == "uring"
-    assert stats["ways"] == [(0, "uring", "too little to look first", 1000)]
+    refusal = _refusal(path)
+    way = ("buffered", refusal) if refusal else ("uring", "too little to look first")
+    assert stats["backend"] == way[0]
+    assert stats["ways"] == [(0, *way, 1000)]
 
 
 @pytest.fixture

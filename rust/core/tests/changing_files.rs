@@ -5,16 +5,16 @@
 
 mod builders;
 
-use builders::{naive_read, sizes, write_checkpoint};
+use builders::{naive_read, open_new, sizes};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+use windlass_core::Shard;
 use windlass_core::plan::PlanOptions;
 use windlass_core::read::{Backend, ShardReader, backend};
 use windlass_core::{Checkpoint, Control, Dest, Error, Io, Job, ReadOptions, Result};
-use windlass_core::{Shard, Strictness};
 
 const EVERY_IO: [Io; 5] = [Io::Auto, Io::Mapped, Io::Buffered, Io::Direct, Io::Uring];
 const TENSOR_LEN: usize = 1000;
@@ -27,9 +27,7 @@ struct Opened {
 
 impl Opened {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let index = write_checkpoint(folder.path(), &[("a", sizes("t", 3, &[TENSOR_LEN]))]);
-        let checkpoint = open(&index);
+        let (folder, checkpoint) = open_new(&[("a", sizes("t", 3, &[TENSOR_LEN]))]);
         Self { folder, checkpoint }
     }
 
@@ -57,10 +55,6 @@ impl Opened {
         self.checkpoint.read_with(backend, jobs, &options, control)?;
         Ok(memory)
     }
-}
-
-fn open(index: &Path) -> Checkpoint {
-    Checkpoint::open_index(index, Strictness::Strict, &Control::default()).unwrap()
 }
 
 fn truncate(path: &Path, len: u64) {

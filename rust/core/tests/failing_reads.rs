@@ -6,7 +6,7 @@
 
 mod builders;
 
-use builders::{naive_read, sizes, write_checkpoint};
+use builders::{naive_read, open_new, sizes};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -33,14 +33,8 @@ struct Opened {
 
 impl Opened {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let shards = [
-            ("a", sizes("a", TENSORS / 2, &[TENSOR_LEN])),
-            ("b", sizes("b", TENSORS / 2, &[TENSOR_LEN])),
-        ];
-        let index = write_checkpoint(folder.path(), &shards);
-        let control = Control::default();
-        let checkpoint = Checkpoint::open_index(&index, Strictness::Strict, &control).unwrap();
+        let shard = |name| (name, sizes(name, TENSORS / 2, &[TENSOR_LEN]));
+        let (folder, checkpoint) = open_new(&["a", "b"].map(shard));
         Self { _folder: folder, checkpoint }
     }
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use windlass_core::{Checkpoint, Control, Strictness};
 
 /// Name and size in bytes of each tensor of a file, in the order of their bytes.
 pub(crate) type Sizes = Vec<(String, usize)>;
@@ -53,6 +55,14 @@ pub(crate) fn write_checkpoint(folder: &Path, shards: &[(&str, Sizes)]) -> PathB
         weight_map.extend(tensors.iter().map(|(name, _)| (name.clone(), json!(shard))));
     }
     write_index(folder, &weight_map.into())
+}
+
+/// A checkpoint of such shards, opened, in a folder that is removed with the first value.
+pub(crate) fn open_new(shards: &[(&str, Sizes)]) -> (TempDir, Checkpoint) {
+    let folder = tempfile::tempdir().unwrap();
+    let index = write_checkpoint(folder.path(), shards);
+    let opened = Checkpoint::open_index(&index, Strictness::Strict, &Control::default());
+    (folder, opened.unwrap())
 }
 
 /// Writes an index with this `weight_map`.
