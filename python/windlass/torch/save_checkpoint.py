@@ -111,7 +111,7 @@ def save_torch_state_dict(
         threads: writer threads, 4 by default.
         progress: see `windlass.progress.track`.
         lock_timeout: seconds to wait for another save in the folder. A lock left by a dead process
-            holds nobody up.
+            holds nobody up, or for 90 seconds where the file system knows no locks.
 
     Raises:
         UnsupportedTensor, InvalidName, SharedTensors: the state dict cannot be saved.

@@ -4,110 +4,19 @@
 
 mod builders;
 
-use builders::saving::{family, index, new_file, new_tensor, save, save_file};
-use builders::scenes::{Start, plain, temporary_folder};
+use builders::refusing_disk::{Refusing, begun, commit, on, recover};
+use builders::saving::{family, save, save_file};
+use builders::scenes::{Start, foreign_save, plain, temporary_folder};
 use builders::seen::{INDEX, SINGLE, Seen, all_see, list};
-use std::fs::{self, File, Permissions, TryLockError};
-use std::io;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use windlass_core::save::{Contents, Disk, IndexTexts, NewFile, Part, RealDisk};
-use windlass_core::{Control, Error, Result, Save, SaveOptions, Source, save as saves};
+use windlass_core::save::{Contents, IndexTexts, NewFile, RealDisk};
+use windlass_core::{Control, Error, Save, SaveOptions};
 
 const WORK: &str = "model.windlass-0123456789abcdef";
-
-/// A disk on which some things always end with the same error; it notes what was asked of it.
-#[derive(Debug, Default)]
-struct Refusing {
-    close: Option<i32>,
-    link: Option<i32>,
-    lock: Option<i32>,
-    remove_folder: Option<i32>,
-    sync_folder: Option<i32>,
-    asked: Mutex<Vec<String>>,
-}
-
-impl Refusing {
-    fn note(&self, what: &str, path: &Path) {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        self.asked.lock().unwrap().push(format!("{what} {name}"));
-    }
-}
-
-fn refused(code: Option<i32>) -> io::Result<()> {
-    code.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
-}
-
-impl Disk for Refusing {
-    fn create_file(&self, path: &Path, mode: u32) -> io::Result<File> {
-        self.note(&format!("create {mode:o}"), path);
-        RealDisk.create_file(path, mode)
-    }
-
-    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
-        self.asked.lock().unwrap().push(format!("mode {mode:o}"));
-        RealDisk.set_mode(file, mode)
-    }
-
-    fn close(&self, file: File) -> io::Result<()> {
-        self.asked.lock().unwrap().push("close".to_owned());
-        RealDisk.close(file)?;
-        refused(self.close)
-    }
-
-    fn try_lock(&self, file: &File) -> Result<(), TryLockError> {
-        refused(self.lock).map_err(TryLockError::Error)?;
-        RealDisk.try_lock(file)
-    }
-
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        refused(self.sync_folder)?;
-        RealDisk.sync_folder(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("rename to", to);
-        RealDisk.rename(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        refused(self.link)?;
-        RealDisk.link(from, to)
-    }
-
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        refused(self.remove_folder)?;
-        RealDisk.remove_folder(path)
-    }
-}
-
-fn on(disk: Refusing) -> SaveOptions {
-    SaveOptions { disk: Arc::new(disk), ..plain(true) }
-}
-
-fn recover(disk: &dyn Disk, folder: &Path, timeout: Duration) -> Result<Vec<saves::Recovered>> {
-    saves::recover(disk, folder, timeout, &Control::default())
-}
-
-/// A save of two shards of one tensor each, all written.
-fn begun(folder: &Path, options: SaveOptions) -> Save {
-    let names = builders::saving::file_names(2);
-    let files = names.iter().map(|name| new_file(name, vec![new_tensor("t0", 1)])).collect();
-    let save = Save::folder(folder, family(), files, options, &Control::default()).unwrap();
-    let source = Source::from_slice(&[7]);
-    let part = |file| Part { file, tensor: 0, start: 0, source: source.into() };
-    save.write(vec![part(0), part(1)], 1, &Control::default()).unwrap();
-    save
-}
-
-fn commit(save: Save) -> Result<()> {
-    let names = builders::saving::file_names(2);
-    let work = save.work_name().unwrap();
-    let interim = index(&names, |name| format!("{work}/{name}"));
-    save.commit(&IndexTexts { interim, last: index(&names, str::to_owned) }, &Control::default())
-}
 
 #[test]
 fn a_staged_file_that_is_gone_or_another_fails_the_save_and_leaves_the_old_checkpoint() {
@@ -306,44 +215,41 @@ fn a_work_folder_has_all_the_permissions_of_its_folder() {
 fn what_came_into_the_folder_during_a_save_is_replaced_by_it() {
     let temporary = temporary_folder();
     let save = begun(temporary.path(), plain(true));
-    builders::saving::save(&temporary.path().join("."), 1, 3, unlocked()).unwrap();
+    foreign_save(temporary.path(), 1, 3);
     assert_eq!(all_see(temporary.path()), [const { Seen::Whole(3) }; 3]);
     commit(save).unwrap();
     assert!(!temporary.path().join(SINGLE).exists(), "{:?}", list(temporary.path()));
     assert_eq!(list(temporary.path()).len(), 3);
 }
 
-/// Where the file system has no locks.
-fn unlocked() -> SaveOptions {
-    on(Refusing { lock: Some(libc::ENOSYS), ..Refusing::default() })
+/// Where a file system keeps no permissions, all are the same, and setting them is refused.
+#[test]
+fn permissions_that_are_right_are_not_set() {
+    for old in [None, Some(0o600)] {
+        let temporary = temporary_folder();
+        if let Some(mode) = old {
+            save(temporary.path(), 2, 3, plain(true)).unwrap();
+            for name in list(temporary.path()) {
+                let path = temporary.path().join(name);
+                fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        let disk = Refusing { set_mode: Some(libc::EPERM), ..Refusing::default() };
+        save(temporary.path(), 2, 9, on(disk)).unwrap();
+        assert_eq!(all_see(temporary.path()), [const { Seen::Whole(9) }; 3]);
+    }
 }
 
 #[test]
-fn only_an_error_that_speaks_of_locks_means_that_there_are_none() {
+fn what_is_incomplete_has_no_name_of_a_weights_file() {
     let temporary = temporary_folder();
-    for code in [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL] {
-        save(temporary.path(), 2, 7, on(Refusing { lock: Some(code), ..Refusing::default() }))
-            .unwrap();
-    }
-    for code in [libc::EIO, libc::ENOLCK, libc::EBADF] {
-        let refusing = Refusing { lock: Some(code), ..Refusing::default() };
-        let error = save(temporary.path(), 2, 7, on(refusing)).unwrap_err();
-        assert!(error.to_string().contains("locking the folder failed"), "{error}");
-    }
-}
-
-#[test]
-fn without_locks_the_work_folder_of_a_save_that_may_be_alive_stays() {
-    let temporary = temporary_folder();
-    let save = begun(temporary.path(), unlocked());
-    let work: PathBuf = save.staged_path(0).parent().unwrap().to_owned();
-    let disk = Refusing { lock: Some(libc::ENOSYS), ..Refusing::default() };
-    assert_eq!(recover(&disk, temporary.path(), Duration::from_secs(600)).unwrap(), []);
-    builders::saving::save(temporary.path(), 1, 3, unlocked()).unwrap();
-    assert!(work.exists());
+    let save = begun(temporary.path(), plain(true));
+    let work = save.staged_path(0).parent().unwrap().to_owned();
+    let found = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().path());
+    let endings: Vec<_> = found.map(|path| path.extension().unwrap().to_owned()).collect();
+    assert_eq!(endings, ["incomplete", "incomplete"]);
     commit(save).unwrap();
-    fs::create_dir(&work).unwrap();
-    assert_eq!(recover(&disk, temporary.path(), Duration::ZERO).unwrap().len(), 1);
+    assert_eq!(list(temporary.path()).len(), 3, "{:?}", list(temporary.path()));
 }
 
 #[cfg(target_os = "linux")]

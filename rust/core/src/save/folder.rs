@@ -32,7 +32,7 @@ pub(super) struct FolderTarget {
     names: Vec<String>,
     /// Nobody knows of the work folder, or it is not this save's any more.
     is_over: bool,
-    _lock: FolderLock,
+    lock: FolderLock,
     /// Closed after the lock is released.
     _old: Vec<File>,
 }
@@ -48,7 +48,7 @@ impl FolderTarget {
     ) -> Result<(Self, Vec<Staged>)> {
         let disk = &*options.disk;
         let lock = FolderLock::acquire(disk, folder, options.lock_timeout, control)?;
-        recover_locked(disk, folder, &lock, options.lock_timeout)?;
+        recover_locked(disk, folder)?;
         let existing = list(folder, &family)?;
         let single = family.single();
         for name in files.iter().map(|file| &file.name).chain([&family.index, &single]) {
@@ -61,8 +61,7 @@ impl FolderTarget {
         let folder = folder.to_owned();
         let old = old::let_go(&folder, old_names(&existing, &single));
         let is_over = false;
-        let target =
-            Self { folder, work, family, existing, names, is_over, _lock: lock, _old: old };
+        let target = Self { folder, work, family, existing, names, is_over, lock, _old: old };
         match target.open_to_readers().and_then(|()| target.stage_files(disk, files)) {
             Ok(staged) => Ok((target, staged)),
             Err(error) => {
@@ -75,9 +74,14 @@ impl FolderTarget {
     /// Lets into the work folder whoever is let into the folder: readers are led there for an
     /// instant, or for good. The group of new files, too, is the same in both.
     fn open_to_readers(&self) -> Result<()> {
-        let mode = fs::metadata(&self.folder).map(|metadata| metadata.permissions().mode());
-        let set = mode.and_then(|mode| {
-            fs::set_permissions(&self.work, Permissions::from_mode(mode & 0o7777 | 0o700))
+        let mode_of = |path| fs::metadata(path).map(|found| found.permissions().mode() & 0o7777);
+        let set = mode_of(&self.folder).and_then(|mode| {
+            let mode = mode | 0o700;
+            // Where a file system keeps no permissions, they are the same, and cannot be set.
+            if mode_of(&self.work)? == mode {
+                return Ok(());
+            }
+            fs::set_permissions(&self.work, Permissions::from_mode(mode))
         });
         set.map_err(|error| Error::save(&self.work, None, "setting permissions of", error))
     }
@@ -108,6 +112,7 @@ impl FolderTarget {
 
     /// Makes the staged files the checkpoint.
     pub(super) fn commit(&mut self, index: &IndexTexts, options: &SaveOptions) -> Result<()> {
+        self.lock.check()?;
         // Somebody may have put files there by other means since the save began.
         self.existing = list(&self.folder, &self.family)?;
         let journal = self.journal(index, options)?;

@@ -1,5 +1,6 @@
 //! [`FolderLock`]: one save at a time in a folder.
 
+use super::claim::{CLAIM_FILE, Claim};
 use super::disk::Disk;
 use crate::error::{Error, Result};
 use crate::read::Control;
@@ -8,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Name of the lock file; it is gone when nobody saves.
 pub const LOCK_FILE: &str = ".windlass.lock";
@@ -22,23 +23,19 @@ const MAX_HOLDER_LEN: u64 = 64;
 /// An exclusive lock on a folder, released and removed when dropped.
 ///
 /// It is the kernel's lock on an open file (`flock`), so it ends with the process that holds it: a
-/// lock file left by a crash holds nobody up. Where the file system has no such locks, saves go on
-/// without: then only work folders of their own keep them apart.
+/// lock file left by a crash holds nobody up. Where the file system has no such locks, it is a
+/// [`Claim`].
 #[derive(Debug)]
 pub(super) struct FolderLock {
     path: PathBuf,
-    /// Whether it keeps anybody out.
-    is_held: bool,
-    _file: File,
+    hold: Hold,
 }
 
-/// What an attempt at the lock came to.
-enum Attempt {
-    Held(File),
-    /// The file system has no locks.
-    Without(File),
-    /// Somebody else holds it.
-    Taken,
+/// What keeps others out.
+#[derive(Debug)]
+enum Hold {
+    Kernel { _file: File },
+    Claim(Claim),
 }
 
 impl FolderLock {
@@ -55,15 +52,15 @@ impl FolderLock {
         let path = folder.join(LOCK_FILE);
         let start = Instant::now();
         loop {
-            match try_lock(disk, &path)? {
-                Attempt::Held(file) => return Ok(Self { path, is_held: true, _file: file }),
-                Attempt::Without(file) => return Ok(Self { path, is_held: false, _file: file }),
-                Attempt::Taken => {}
+            if let Some(hold) = try_lock(disk, &path)? {
+                return Ok(Self { path, hold });
             }
             if control.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             if start.elapsed() >= timeout {
+                let claim = folder.join(CLAIM_FILE);
+                let path = if claim.exists() { claim } else { path };
                 let holder = holder(&path);
                 return Err(Error::Locked { path, holder, seconds: timeout.as_secs_f64() });
             }
@@ -71,9 +68,15 @@ impl FolderLock {
         }
     }
 
-    /// Whether it keeps other saves out: not where the file system has no locks.
-    pub(super) fn is_held(&self) -> bool {
-        self.is_held
+    /// Makes sure that nobody else has taken the folder meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Save`] when another save has.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.hold {
+            Hold::Kernel { .. } => Ok(()),
+            Hold::Claim(claim) => claim.check(),
+        }
     }
 }
 
@@ -86,27 +89,33 @@ impl Drop for FolderLock {
 }
 
 /// Takes the lock if it is free; makes the file where there is none.
-fn try_lock(disk: &dyn Disk, path: &Path) -> Result<Attempt> {
+fn try_lock(disk: &dyn Disk, path: &Path) -> Result<Option<Hold>> {
     let failed = |source| Error::save(path, None, "locking the folder", source);
     let mut file = open(path).map_err(failed)?;
     let is_held = loop {
         match disk.try_lock(&file) {
             Ok(()) if is_at(&file, path) => break true,
-            Ok(()) | Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken),
+            Ok(()) | Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(TryLockError::Error(error)) if means_no_locks(&error) => break false,
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     };
     // For messages only: on a full disk, or in a file of somebody else's, it is left out.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(if is_held { Attempt::Held(file) } else { Attempt::Without(file) })
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    if is_held {
+        return Ok(Some(Hold::Kernel { _file: file }));
+    }
+    let now = written.and_then(|()| file.metadata()?.modified());
+    let now = now.unwrap_or_else(|_| SystemTime::now());
+    let claim = Claim::take(&path.with_file_name(CLAIM_FILE), now).map_err(failed)?;
+    Ok(claim.map(Hold::Claim))
 }
 
-/// Whether this is how a file system says that it has no locks. Anything else may be true of this
-/// instant only, while another save holds the lock.
+/// Whether this is how a file system says that it has no locks (NFS without a lock service says
+/// ENOLCK). Anything else may be true of this instant only, while another save holds the lock.
 fn means_no_locks(error: &io::Error) -> bool {
-    let codes = [libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS, libc::EINVAL];
+    let codes = [libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS, libc::EINVAL, libc::ENOLCK];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 

@@ -9,6 +9,7 @@
 //! A [`Save`] that is dropped before its commit leaves nothing behind. What a crash leaves is
 //! dealt with by the next save of the folder, or by [`recover`].
 
+mod claim;
 mod commit;
 pub mod disk;
 mod family;

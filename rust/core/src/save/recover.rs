@@ -10,7 +10,7 @@ use crate::read::Control;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What was done about something that was left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +44,17 @@ pub fn recover(
     timeout: Duration,
     control: &Control,
 ) -> Result<Vec<Recovered>> {
-    let lock = FolderLock::acquire(disk, folder, timeout, control)?;
-    recover_locked(disk, folder, &lock, timeout)
+    let _lock = FolderLock::acquire(disk, folder, timeout, control)?;
+    recover_locked(disk, folder)
 }
 
 /// The same, for who has waited for the lock.
-pub(super) fn recover_locked(
-    disk: &dyn Disk,
-    folder: &Path,
-    lock: &FolderLock,
-    timeout: Duration,
-) -> Result<Vec<Recovered>> {
+pub(super) fn recover_locked(disk: &dyn Disk, folder: &Path) -> Result<Vec<Recovered>> {
     let mut recovered = Vec::new();
     for name in leftovers(folder)? {
         let path = folder.join(&name);
         // A link by such a name is nobody's leftover, and leads who knows where.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if metadata.is_dir() && !lock.is_held() && may_be_alive(&path, timeout)? {
-            continue;
-        }
         let outcome = if metadata.is_dir() {
             match recover_work_folder(disk, folder, &path) {
                 // Another user's: what readers find is whole, and its owner can tidy it up.
@@ -91,23 +83,6 @@ fn leftovers(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Whether a save may be writing to a work folder, where no lock would keep us away from it: it has
-/// not come to its journal, and something there is younger than saves are waited for.
-fn may_be_alive(work: &Path, timeout: Duration) -> Result<bool> {
-    if Journal::read(work)?.is_some() {
-        return Ok(false);
-    }
-    let failed = |error| Error::save(work, None, "looking at", error);
-    let is_young = |changed: SystemTime| changed.elapsed().map_or(true, |age| age < timeout);
-    let mut young = is_young(fs::metadata(work).and_then(|m| m.modified()).map_err(failed)?);
-    for entry in fs::read_dir(work).map_err(failed)? {
-        // A file that is gone by now was removed by somebody who is alive.
-        let changed = entry.and_then(|entry| entry.metadata()?.modified());
-        young |= changed.is_ok_and(is_young);
-    }
-    Ok(young)
 }
 
 /// `None` when the folder has to stay: readers find part of a checkpoint in it.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,9 @@ const STAGED_MODE: u32 = 0o600;
 
 /// Permissions of any other new file, of which the umask takes some away.
 const NEW_MODE: u32 = 0o666;
+
+/// What the name of a file of tensors ends with while it is being written.
+const INCOMPLETE_ENDING: &str = ".incomplete";
 
 /// Key of the metadata entry with the checksums: a JSON map of tensor name → CRC-32C of its bytes,
 /// eight hexadecimal digits.
@@ -83,6 +87,8 @@ struct PartCrc {
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) path: PathBuf,
+    /// Name beside it that it gets as soon as it is complete, unless it has it from the start.
+    complete_path: Option<PathBuf>,
     /// Open, unless there are too many of them, or the caller writes them.
     kept: Option<Arc<File>>,
     pub(super) contents: Contents,
@@ -94,16 +100,20 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Makes the file, with its final size.
+    /// Makes the file, with its final size. One of tensors has no name of a weights file until it
+    /// is complete: whoever looks for such names takes what it finds for whole.
     pub(super) fn create(
         disk: &dyn Disk,
-        path: PathBuf,
+        complete_path: PathBuf,
         new: NewFile,
         mode: Option<u32>,
     ) -> Result<Self> {
+        let is_ours = matches!(new.contents, Contents::Tensors { .. });
+        let path = if is_ours { incomplete(&complete_path) } else { complete_path.clone() };
         let failed = |error| Error::save(&path, None, "creating", error);
         let file = create(disk, &path, mode).map_err(failed)?;
-        Self::of(disk, path, file, new, mode)
+        let staged = Self::of(disk, path, file, new, mode)?;
+        Ok(Self { complete_path: is_ours.then_some(complete_path), ..staged })
     }
 
     /// Gives a file that was just made its final size.
@@ -123,7 +133,8 @@ impl Staged {
         }
         let (written, crcs) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
         let kept = is_ours.then(|| Arc::new(file));
-        Ok(Self { path, kept, contents: new.contents, mode, written, crcs })
+        let contents = new.contents;
+        Ok(Self { path, complete_path: None, kept, contents, mode, written, crcs })
     }
 
     /// Closes the file until it is written to: a process may have about 1000 open.
@@ -172,7 +183,8 @@ impl Staged {
         }
     }
 
-    /// Writes the header, sets the permissions, waits for the disk if asked, and closes the file.
+    /// Writes the header, sets the permissions, waits for the disk if asked, closes the file, and
+    /// gives it the name of a complete one.
     pub(super) fn finish(&mut self, disk: &dyn Disk, durable: bool) -> Result<()> {
         let kept = self.kept.take();
         if let Contents::Tensors { header, .. } = &self.contents {
@@ -188,7 +200,13 @@ impl Staged {
             let written = write_all(disk, &file, 0, vec![source]);
             written.map_err(|e| Error::save(&self.path, None, "writing the header", e))?;
         }
-        finish(disk, &self.path, file, self.mode, durable)
+        finish(disk, &self.path, file, self.mode, durable)?;
+        if let Some(complete) = self.complete_path.take() {
+            let renamed = disk.rename(&self.path, &complete);
+            renamed.map_err(|error| Error::save(&complete, None, "renaming to", error))?;
+            self.path = complete;
+        }
+        Ok(())
     }
 
     /// Makes sure that the finished file is still there: to be left by its index to nothing is worse
@@ -254,6 +272,13 @@ impl Staged {
     }
 }
 
+/// Name of a file while it is being written.
+fn incomplete(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(INCOMPLETE_ENDING);
+    name.into()
+}
+
 /// Makes a file that will get these permissions when it is finished.
 pub(super) fn create(disk: &dyn Disk, path: &Path, mode: Option<u32>) -> io::Result<File> {
     disk.create_file(path, mode.map_or(NEW_MODE, |_| STAGED_MODE))
@@ -269,12 +294,21 @@ pub(super) fn finish(
 ) -> Result<()> {
     let failed = |action| move |source| Error::save(path, None, action, source);
     if let Some(mode) = mode {
-        disk.set_mode(&file, mode).map_err(failed("setting permissions of"))?;
+        set_mode(disk, &file, mode).map_err(failed("setting permissions of"))?;
     }
     if durable {
         disk.sync(&file).map_err(failed("syncing"))?;
     }
     close(disk, file).map_err(failed("closing"))
+}
+
+/// Sets permissions, unless the file has them: file systems that keep none (FAT, CIFS and some of
+/// FUSE) give all files the same, and refuse to change them.
+fn set_mode(disk: &dyn Disk, file: &File, mode: u32) -> io::Result<()> {
+    match file.metadata()?.permissions().mode() & 0o7777 {
+        found if found == mode => Ok(()),
+        _ => disk.set_mode(file, mode),
+    }
 }
 
 /// Closes a file that nobody else uses any more.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of these")]
 
 pub(crate) mod faulty_disk;
+pub(crate) mod refusing_disk;
 pub(crate) mod saving;
 pub(crate) mod scenes;
 pub(crate) mod seen;
