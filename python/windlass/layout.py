@@ -181,7 +181,8 @@ def pattern_family(filename_pattern: str) -> Family:
         message = f"filename_pattern should have {{suffix}} once, found {filename_pattern!r}"
         raise ValueError(message)
     prefix, _, suffix = filename_pattern.partition("{suffix}")
-    if os.path.basename(filename_pattern) != filename_pattern:
+    leaves = os.path.basename(filename_pattern) != filename_pattern
+    if leaves or prefix + suffix in ("", os.curdir, os.pardir):
         message = f"filename_pattern should name files of one folder, found {filename_pattern!r}"
         raise ValueError(message)
     return Family(prefix, suffix, f"{prefix}{suffix}.index.json", _foreign_index(prefix, suffix))

@@ -16,6 +16,7 @@ from windlass.memory import memory_for
 from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options, is_pread
 from windlass.progress import track
+from windlass.refusals import saving_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -131,8 +132,9 @@ def save_file(
         [[1, 2], [3, 4]]
     """
     check_options(threads=threads)
-    new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
-    file = ("", new, check_metadata(metadata), checksums)
+    with saving_to(filename):
+        new = [_new_tensor(name, array) for name, array in named_values(tensor_dict)]
+        file = ("", new, check_metadata(metadata), checksums)
     total = sum(array.nbytes for array in tensor_dict.values())
     with _rust.Save.file(filename, file, durable=durable) as saving:
         with memory_for("the save", NoMemoryToSave), track(total, progress, verb="writing") as tell:

@@ -50,6 +50,13 @@ def check_options(
         raise ValueError(message)
 
 
+def check_timeout(lock_timeout: float) -> None:
+    """Raise `ValueError` for what is no number of seconds to wait."""
+    if not lock_timeout >= 0:  # Nor is a NaN.
+        message = f"lock_timeout should be 0 seconds or more, found {lock_timeout!r}"
+        raise ValueError(message)
+
+
 def check_word(name: str, found: str, expected: tuple[str, ...]) -> None:
     """Raise `ValueError` for a word that is none of the expected."""
     if found not in expected:

@@ -27,7 +27,11 @@ def track(
     a bar where one can be seen: tqdm is installed, standard error is a terminal, and the
     environment variable `WINDLASS_NO_PROGRESS` is not set. A bar appears only after a second, with
     `verb` beside it.
+
+    Raises:
+        TypeError: `progress` is none of these.
     """
+    check_progress(progress)
     if callable(progress):
         yield lambda done: progress(done, total)
     elif progress is False or (progress is None and "WINDLASS_NO_PROGRESS" in os.environ):
@@ -38,6 +42,13 @@ def track(
             yield bar.update
         finally:
             bar.close()
+
+
+def check_progress(progress: Progress) -> None:
+    """Raise `TypeError` for what tells nobody anything."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        message = f"progress should be a bool, None or a function, found {progress!r}"
+        raise TypeError(message)
 
 
 class _Bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from windlass import _rust
+from windlass.options import check_timeout
 
 if TYPE_CHECKING:
     from windlass.types import PathLike
@@ -38,10 +39,12 @@ def recover(folder: PathLike, *, lock_timeout: float = 600.0) -> list[Recovered]
     Raises:
         FolderLocked: a save has been going on all the time.
         SaveFailed: the system refused.
+        ValueError: a negative time.
 
     Example:
         >>> recover(folder)
         []
     """
+    check_timeout(lock_timeout)
     found = _rust.recover(folder, lock_timeout)
     return [Recovered(*cast("tuple[str, Literal['undone']]", one)) for one in found]

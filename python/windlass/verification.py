@@ -110,7 +110,7 @@ def _verify(file: CheckpointFile, threads: int | None, progress: Progress) -> li
             tables[name] = table
     if file.is_index:
         findings.extend(_compare_index(listed, tables))
-    if tables and not any(map(_has_checksums, tables.values())):
+    if any(map(len, tables.values())) and not any(map(_has_checksums, tables.values())):
         _warn_unchecked(file.path)
     findings.extend(_check_all(tables, threads or 0, progress))
     return findings
@@ -208,7 +208,7 @@ def refuse_damaged(table: _rust.Checkpoint, threads: int | None = None) -> None:
         ChecksumMismatch: says which tensor of which file.
         FileChanged, ReadFailed: they cannot be read.
     """
-    if not _has_checksums(table):
+    if len(table) and not _has_checksums(table):
         _warn_unchecked(", ".join(table.shard_names()))
     refuse_findings(list(_find_damage(table.shard_names(), table, threads or 0, None)))
 

@@ -292,6 +292,8 @@ def test_checksums_of_another_file_are_not_taken_over(tmp_path: Path) -> None:
     windlass.save_file({"x": torch.zeros(3)}, tmp_path / "b", metadata_of(tmp_path / "a"))
     assert metadata_of(tmp_path / "b") == {"k": "v"}
     assert windlass.verify(tmp_path / "b") == []
+    (tmp_path / "c").write_bytes(windlass.save({"x": torch.ones(2)}, metadata_of(tmp_path / "a")))
+    assert metadata_of(tmp_path / "c") == {"k": "v"}
 
 
 def test_front_doors_are_one_function() -> None:

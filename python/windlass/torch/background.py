@@ -16,6 +16,8 @@ from windlass import _rust
 from windlass.errors import NoMemoryToSave, SnapshotTooLarge
 from windlass.memory import check_room, memory_for
 from windlass.quiet import paused_gc
+from windlass.refusals import saving_to
+from windlass.sizes import parse_size
 from windlass.torch.engine import cast_dtype, is_written
 from windlass.torch.output import Placed, copy_cast
 from windlass.torch.save_checkpoint import prepare
@@ -124,7 +126,7 @@ def save_async(
     save_directory: PathLike,
     *,
     is_main_process: bool = True,
-    max_snapshot_bytes: int | None = None,
+    max_snapshot_bytes: int | str | None = None,
     **options: Any,  # noqa: ANN401  (those of save_torch_state_dict)
 ) -> SaveHandle:
     """Take a copy of a state dict, and save it in the background.
@@ -137,8 +139,8 @@ def save_async(
         state_dict: see `save_torch_state_dict`.
         save_directory: see `save_torch_state_dict`.
         is_main_process: `False` copies and writes nothing.
-        max_snapshot_bytes: most memory for the copy; by default what the system has to spare, or
-            the container, if that is less.
+        max_snapshot_bytes: most memory for the copy, in bytes or as text such as `"40GB"`; by
+            default what the system has to spare, or the container, if that is less.
         options: all others of `save_torch_state_dict`. `progress` is called from the background
             thread; there is no bar.
 
@@ -153,7 +155,8 @@ def save_async(
         >>> handle = save_async(model.state_dict(), folder / "background")
         >>> handle.result()
     """
-    prepared = prepare(state_dict, **options)
+    with saving_to(save_directory):
+        prepared = prepare(state_dict, **options)
     folder = os.path.realpath(save_directory)
     if not is_main_process:
         return SaveHandle(None, folder, None)
@@ -215,8 +218,8 @@ def _snapshot_bytes(prepared: Prepared) -> int:
     return sum(one.nbytes for one in prepared.contents)
 
 
-def _check_room(needed: int, allowed: int | None) -> None:
-    spare = _rust.available_memory() if allowed is None else allowed
+def _check_room(needed: int, allowed: int | str | None) -> None:
+    spare = _rust.available_memory() if allowed is None else parse_size(allowed)
     if spare is not None and needed > spare:
         source = "max_snapshot_bytes" if allowed is not None else "memory to spare"
         message = f"the copy of the tensors needs {needed} bytes, {source} is {spare}"

@@ -15,6 +15,7 @@ from windlass.names import check_metadata, check_name, named_values
 from windlass.options import check_options
 from windlass.progress import track
 from windlass.quiet import paused_gc
+from windlass.refusals import saving_to
 from windlass.torch.dropped import record_dropped
 from windlass.torch.dtypes import can_cast, check_cast
 from windlass.torch.output import Placed, new_tensor, plain_tensor, write_tensors
@@ -73,7 +74,7 @@ def save_file(
     check_keep("hub", on_overlap)
     check_cast(dtype)
     check_options(threads=threads)
-    with paused_gc():
+    with paused_gc(), saving_to(filename):
         plain = plain_tensors(named_values(tensors))
         if on_overlap == "error":
             refuse_shared(plain)
@@ -175,14 +176,16 @@ def save_model(
         message = f"model should be a torch.nn.Module, found {type(model).__name__}"
         raise TypeError(message)
     check_keep(keep, on_overlap)
-    state = plain_tensors(without_texts(model.state_dict()))
-    stored, dropped = deduplicate(
-        state, keep=keep, discard=shared_tensors_to_discard or (), on_overlap=on_overlap
-    )
+    with saving_to(filename):
+        state = plain_tensors(without_texts(model.state_dict()))
+        stored, dropped = deduplicate(
+            state, keep=keep, discard=shared_tensors_to_discard or (), on_overlap=on_overlap
+        )
+        told = record_dropped(check_metadata(metadata) or {}, dropped, stored) or None
     save_file(
         stored,
         filename,
-        record_dropped(check_metadata(metadata) or {}, dropped, stored) or None,
+        told,
         on_overlap="store",
         dtype=dtype,
         durable=durable,

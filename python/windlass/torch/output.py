@@ -71,6 +71,8 @@ def plain_tensor(name: str, value: object) -> torch.Tensor:
         raise UnsupportedTensor(_unsupported(name, "a lazy parameter without values yet"))
     if value.is_meta:
         raise UnsupportedTensor(_unsupported(name, "one on the meta device, without values"))
+    if value.is_nested:
+        raise UnsupportedTensor(_unsupported(name, "a nested one, whose rows differ in shape"))
     if value.layout is not torch.strided:
         raise UnsupportedTensor(_unsupported(name, f"a {value.layout} one"))
     if value.is_quantized:

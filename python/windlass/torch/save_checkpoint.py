@@ -14,10 +14,10 @@ from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
 from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, is_there, pattern_family
 from windlass.names import check_metadata
-from windlass.options import check_options
-from windlass.progress import track
+from windlass.options import check_options, check_timeout
+from windlass.progress import check_progress, track
 from windlass.quiet import paused_gc
-from windlass.refusals import refusal
+from windlass.refusals import refusal, saving_to
 from windlass.split import MAX_SHARD_SIZE, Measured, StateDictSplit, split_measured
 from windlass.text_files import sync_folder
 from windlass.torch.dropped import record_dropped
@@ -125,23 +125,24 @@ def save_torch_state_dict(
         >>> sorted(file.name for file in (folder / "new").iterdir())[-1]
         'model.safetensors.index.json'
     """
-    prepared = prepare(
-        state_dict,
-        filename_pattern=filename_pattern,
-        force_contiguous=force_contiguous,
-        max_shard_size=max_shard_size,
-        metadata=metadata,
-        safe_serialization=safe_serialization,
-        shared_tensors_to_discard=shared_tensors_to_discard,
-        keep=keep,
-        on_overlap=on_overlap,
-        dtype=dtype,
-        durable=durable,
-        checksums=checksums,
-        threads=threads,
-        progress=progress,
-        lock_timeout=lock_timeout,
-    )
+    with saving_to(save_directory):
+        prepared = prepare(
+            state_dict,
+            filename_pattern=filename_pattern,
+            force_contiguous=force_contiguous,
+            max_shard_size=max_shard_size,
+            metadata=metadata,
+            safe_serialization=safe_serialization,
+            shared_tensors_to_discard=shared_tensors_to_discard,
+            keep=keep,
+            on_overlap=on_overlap,
+            dtype=dtype,
+            durable=durable,
+            checksums=checksums,
+            threads=threads,
+            progress=progress,
+            lock_timeout=lock_timeout,
+        )
     if is_main_process:
         prepared.write(save_directory)
 
@@ -196,6 +197,8 @@ def prepare(
     check_keep(keep, on_overlap)
     check_cast(dtype)
     check_options(threads=threads)
+    check_timeout(lock_timeout)
+    check_progress(progress)
     settings = Settings(durable, checksums, threads, progress, lock_timeout)
     told = check_metadata(metadata) or {}
     pattern = filename_pattern or (SAFE_PATTERN if safe_serialization else PICKLE_PATTERN)

@@ -5,7 +5,7 @@
 mod builders;
 
 use builders::refusing_disk::{Refusing, begun, commit, on, recover};
-use builders::saving::save;
+use builders::saving::{save, save_file};
 use builders::scenes::{plain, temporary_folder};
 use builders::seen::{Seen, all_see, list};
 use std::fs::{self, File};
@@ -94,4 +94,22 @@ fn without_locks_a_save_that_has_lost_its_claim_changes_nothing() {
     assert!(error.to_string().contains("another save has taken the folder"), "{error}");
     assert_eq!(all_see(temporary.path()), [const { Seen::Whole(3) }; 3]);
     assert_eq!(fs::read_to_string(&claim).unwrap(), "somebody else's", "it stays");
+}
+
+#[test]
+fn without_locks_what_a_killed_save_of_a_file_left_goes_when_it_is_old() {
+    for (age, stays) in [(Duration::from_secs(300), true), (Duration::from_secs(900), false)] {
+        let temporary = temporary_folder();
+        let leftover = temporary.path().join(".one.safetensors.windlass-0000000000000000");
+        let file = File::create(&leftover).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        save_file(&temporary.path().join("one.safetensors"), 3, unlocked()).unwrap();
+        assert_eq!(leftover.exists(), stays, "{age:?}");
+        assert_eq!(list(temporary.path()).len(), if stays { 2 } else { 1 });
+        let disk = Refusing { lock: Some(libc::ENOSYS), ..Refusing::default() };
+        let file = File::create(&leftover).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        recover(&disk, temporary.path(), Duration::ZERO).unwrap();
+        assert_eq!(leftover.exists(), stays, "{age:?}");
+    }
 }

@@ -15,7 +15,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use windlass_core::save::{
     Contents, IndexTexts, NewFile, Outcome, Part, PartSource, RealDisk, Save, SaveOptions,
-    recover as recover_folder,
+    recover as recover_folder, without_checksums,
 };
 use windlass_core::{Control, Dtype, Error, Family, FormatError, Header, NewTensor};
 
@@ -209,7 +209,8 @@ pub(crate) fn encode_header(
     tensors: Vec<PyNewTensor>,
     metadata: Option<BTreeMap<String, String>>,
 ) -> PyResult<(Bound<'_, PyBytes>, Vec<String>)> {
-    let header = lay_out(tensors, metadata).map_err(|error| new_file_error(&error))?;
+    let header = lay_out(tensors, metadata).and_then(without_checksums);
+    let header = header.map_err(|error| new_file_error(&error))?;
     let names = header.tensors.keys().cloned().collect();
     Ok((PyBytes::new(py, &header.encode()), names))
 }

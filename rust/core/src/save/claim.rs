@@ -77,10 +77,9 @@ impl Claim {
         let reason = "another save has taken the folder, as this one stood still for too long";
         Err(Error::save(&self.path, None, "keeping the lock", io::Error::other(reason)))
     }
-}
 
-impl Drop for Claim {
-    fn drop(&mut self) {
+    /// Removes it, unless it is somebody else's by now.
+    pub(super) fn release(&mut self) {
         drop(self.end.take());
         if let Some(refreshing) = self.refreshing.take() {
             // It cannot panic, and there is nothing to be told.
@@ -90,6 +89,12 @@ impl Drop for Claim {
             // One that stays is taken over when it is old enough.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// left without a look at all the names in the folder.
 const USUAL_TOKEN: u64 = 0;
 
+/// Longest name of a file (`NAME_MAX` of Linux and macOS).
+const MAX_NAME_BYTES: usize = 255;
+
 /// Where a file is being put together.
 #[derive(Debug)]
 pub(super) struct FileTarget {
@@ -38,28 +41,39 @@ impl FileTarget {
     ) -> Result<(Self, Staged)> {
         let disk = &*options.disk;
         let target = resolve(path)?;
-        let name = format!(".{}", file_name(&target));
-        let temporary = target.with_file_name(marked(&name, USUAL_TOKEN));
+        let temporary = temporary_path(&target, USUAL_TOKEN);
         remove_abandoned(disk, &temporary)?;
-        check_space(folder_of(&target), new.len())?;
+        check_space(&target, folder_of(&target), new.len())?;
         let mode = mode_of(&target);
         let (temporary, file) = match create_held(disk, &temporary, mode) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Another save of the file is going on, or has left what is not ours to remove.
-                let own = target.with_file_name(marked(&name, options.token));
+                let own = temporary_path(&target, options.token);
                 (own.clone(), create_held(disk, &own, mode))
             }
             created => (temporary, created),
         };
-        let failed = |error| Error::save(&temporary, None, "creating", error);
+        let failed = |error| Error::save(&target, None, "creating a file beside it", error);
         let file = file.map_err(failed)?;
         let held = file.try_clone().map_err(|error| {
             // Nobody else knows of this file.
             let _ = disk.remove_file(&temporary);
             failed(error)
         })?;
-        let staged = Staged::of(disk, temporary.clone(), file, new, mode)?;
-        Ok((Self { target, temporary, held, is_in_place: false }, staged))
+        let staged = Staged::of(disk, temporary.clone(), file, new, mode);
+        let target = Self { target, temporary, held, is_in_place: false };
+        let staged = staged.map_err(|error| target.name_in(error))?;
+        Ok((target, staged))
+    }
+
+    /// The error with the name of the target, where it has that of the temporary file.
+    pub(super) fn name_in(&self, error: Error) -> Error {
+        match error {
+            Error::Save { path, tensor, action, source } if path == self.temporary => {
+                Error::Save { path: self.target.clone(), tensor, action, source }
+            }
+            error => error,
+        }
     }
 
     /// Puts the file in place.
@@ -84,6 +98,15 @@ impl FileTarget {
             let _ = disk.remove_file(&self.temporary);
         }
     }
+}
+
+/// Where a file is put together: beside its target, under a name that no file system finds too long.
+fn temporary_path(target: &Path, token: u64) -> PathBuf {
+    let mut name = format!(".{}", file_name(target));
+    while marked(&name, token).len() > MAX_NAME_BYTES {
+        name.pop();
+    }
+    target.with_file_name(marked(&name, token))
 }
 
 /// Makes the temporary file, and tells other saves that it is no leftover by holding its lock.

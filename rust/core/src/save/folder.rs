@@ -54,7 +54,7 @@ impl FolderTarget {
         for name in files.iter().map(|file| &file.name).chain([&family.index, &single]) {
             check_replaceable(&folder.join(name))?;
         }
-        check_space(folder, files.iter().map(NewFile::len).fold(0, u64::saturating_add))?;
+        check_space(folder, folder, files.iter().map(NewFile::len).fold(0, u64::saturating_add))?;
         let work = folder.join(family.work_folder(options.token));
         disk.create_folder(&work).map_err(|error| Error::save(&work, None, "creating", error))?;
         let names = files.iter().map(|file| file.name.clone()).collect();

@@ -82,6 +82,10 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
+        // First, as whoever waits for it makes the other file again.
+        if let Hold::Claim(claim) = &mut self.hold {
+            claim.release();
+        }
         // Removed while it is held: whoever waits for it sees that the name is gone. A lock file
         // that cannot be removed is an empty promise to nobody: the lock itself ends right after.
         let _ = fs::remove_file(&self.path);
@@ -114,7 +118,7 @@ fn try_lock(disk: &dyn Disk, path: &Path) -> Result<Option<Hold>> {
 
 /// Whether this is how a file system says that it has no locks (NFS without a lock service says
 /// ENOLCK). Anything else may be true of this instant only, while another save holds the lock.
-fn means_no_locks(error: &io::Error) -> bool {
+pub(super) fn means_no_locks(error: &io::Error) -> bool {
     let codes = [libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS, libc::EINVAL, libc::ENOLCK];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }

@@ -30,7 +30,7 @@ pub use family::Family;
 pub use lock::LOCK_FILE;
 pub use part::{ElementsSource, Part, PartSource};
 pub use recover::{Outcome, Recovered, recover};
-pub use staged::{CHECKSUM_KEY, Contents, NewFile};
+pub use staged::{CHECKSUM_KEY, Contents, NewFile, without_checksums};
 pub use write::DEFAULT_THREADS;
 
 use crate::error::{Error, Result};
@@ -104,6 +104,16 @@ enum Target {
     Folder(Box<FolderTarget>),
 }
 
+impl Target {
+    /// The error with the name that the caller knows, where it has the temporary name of a file.
+    fn name_in(&self, error: Error) -> Error {
+        match self {
+            Self::File(target) => target.name_in(error),
+            Self::Folder(_) => error,
+        }
+    }
+}
+
 impl Save {
     /// Begins the save of one file, which replaces what is at `path`.
     ///
@@ -164,7 +174,8 @@ impl Save {
     /// [`Error::RangeOutside`], [`Error::Cancelled`], or [`Error::Save`] with what the system says.
     pub fn write(&self, parts: Vec<Part<'_>>, threads: usize, control: &Control) -> Result<()> {
         let (disk, durable) = (&*self.options.disk, self.options.durable);
-        Writing { disk, files: &self.files, durable }.run(parts, threads, control)
+        let written = Writing { disk, files: &self.files, durable }.run(parts, threads, control);
+        written.map_err(|error| self.target.name_in(error))
     }
 
     /// Makes the new files visible, all at once.
@@ -178,8 +189,9 @@ impl Save {
     pub fn commit(mut self, index: &IndexTexts, control: &Control) -> Result<()> {
         let (disk, durable) = (&*self.options.disk, self.options.durable);
         let finish = |(): &mut (), staged: &mut Staged, _: &Control| staged.finish(disk, durable);
-        pool::run(FINISH_THREADS, pool::singly(&mut self.files), control, || (), finish)?;
-        self.files.iter().try_for_each(Staged::check_there)?;
+        pool::run(FINISH_THREADS, pool::singly(&mut self.files), control, || (), finish)
+            .and_then(|()| self.files.iter().try_for_each(Staged::check_there))
+            .map_err(|error| self.target.name_in(error))?;
         if control.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -204,13 +216,12 @@ impl Drop for Save {
     }
 }
 
-/// Refuses a save that cannot fit, before the first byte.
-fn check_space(folder: &Path, needed: u64) -> Result<()> {
-    let found =
-        free_bytes(folder).map_err(|error| Error::save(folder, None, "looking for room", error))?;
-    match found {
+/// Refuses a save of `target` that cannot fit into `folder`, before the first byte.
+fn check_space(target: &Path, folder: &Path, needed: u64) -> Result<()> {
+    let failed = |error| Error::save(target, None, "looking for room", error);
+    match free_bytes(folder).map_err(failed)? {
         Some(found) if needed > found => {
-            Err(Error::NoSpace { path: folder.to_owned(), needed, found })
+            Err(Error::NoSpace { path: target.to_owned(), needed, found })
         }
         _ => Ok(()),
     }

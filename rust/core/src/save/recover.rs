@@ -4,13 +4,16 @@ use super::commit::{Commit, Ending, remove_work_folder};
 use super::disk::Disk;
 use super::family::unmarked;
 use super::journal::{Journal, Progress, points_into};
-use super::lock::{FolderLock, is_at};
+use super::lock::{FolderLock, is_at, means_no_locks};
 use crate::error::{Error, Result};
 use crate::read::Control;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
+
+/// Age at which a temporary file is nobody's, where the file system has no locks to tell.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// What was done about something that was left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,12 @@ pub(super) fn is_named_by_an_index(folder: &Path, work: &Path) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether nobody has written to a file for so long that no save can be at it.
+fn is_old(file: &File) -> bool {
+    let changed = file.metadata().and_then(|metadata| metadata.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age >= ABANDONED_AFTER))
+}
+
 /// Removes a temporary file unless a living save holds it, or another user's, who will.
 pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let failed = |error| Error::save(path, None, "removing", error);
@@ -142,7 +151,12 @@ pub(super) fn remove_abandoned(disk: &dyn Disk, path: &Path) -> Result<bool> {
         }
         file => file.map_err(failed)?,
     };
-    if file.try_lock().is_err() || !is_at(&file, path) {
+    let is_abandoned = match disk.try_lock(&file) {
+        Ok(()) => true,
+        Err(TryLockError::Error(error)) if means_no_locks(&error) => is_old(&file),
+        Err(_) => false,
+    };
+    if !is_abandoned || !is_at(&file, path) {
         return Ok(false);
     }
     match disk.remove_file(path) {

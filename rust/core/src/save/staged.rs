@@ -316,7 +316,11 @@ fn close(disk: &dyn Disk, file: Arc<File>) -> io::Result<()> {
     Arc::into_inner(file).map_or(Ok(()), |file| disk.close(file))
 }
 
-fn without_checksums(mut header: Header) -> Result<Header, FormatError> {
+/// The header without the checksums that its metadata brings along from another file.
+///
+/// # Errors
+/// [`FormatError::HeaderTooLarge`] never, as it gets smaller.
+pub fn without_checksums(mut header: Header) -> Result<Header, FormatError> {
     let found = header.metadata.as_mut().and_then(|metadata| metadata.shift_remove(CHECKSUM_KEY));
     if found.is_some() { header.with_data_start() } else { Ok(header) }
 }
