@@ -55,6 +55,10 @@ class Source(Protocol):
     def metadata(self) -> dict[str, Any]:
         """Version numbers of modules, as `state_dict()._metadata` has them."""
 
+    @property
+    def is_mappable(self) -> bool:
+        """Whether `tensor` returns a private view of a file, which nobody else has."""
+
     def layout(self, name: str) -> Layout:
         """Return dtype and shape of a tensor."""
 
@@ -84,6 +88,8 @@ class Source(Protocol):
 
 class SafeSource:
     """Safetensors: one file, or an index and its shards."""
+
+    is_mappable = True
 
     def __init__(self, file: CheckpointFile, *, strict_format: bool) -> None:
         opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
@@ -163,6 +169,8 @@ class DictSource:
         unlisted: see `Source`.
         metadata: see `Source`.
     """
+
+    is_mappable = False
 
     def __init__(
         self,
