@@ -147,6 +147,8 @@ class LoadingMethods(nn.Module):
                 offloading.
             HubError: something is wrong with a download.
             NotEnoughMemory: the system has none left for the model.
+            ModelError: the constructor of a model of another dtype waits for this one, in another
+                thread.
             ValueError: arguments that are wrong or contradict each other.
 
         Example:
