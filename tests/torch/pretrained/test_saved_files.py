@@ -44,8 +44,7 @@ class Case:
     def build(self) -> Any:
         """Return our model."""
         model = new_model(self.model, self.seed, **self.config).to(getattr(torch, self.dtype))
-        for name, value in self.attributes.items():
-            setattr(type(model), name, value)
+        model.__class__ = type(self.model, (type(model),), self.attributes)
         return model
 
 
@@ -105,22 +104,13 @@ def _plain(state: dict[str, torch.Tensor]) -> dict[str, tuple[Any, ...]]:
     return {name: (one.dtype, tuple(one.shape), bits(one)) for name, one in state.items()}
 
 
-def save_ours(case: Case, folder: Path, options: dict[str, Any]) -> None:
-    model = case.build()
-    try:
-        model.save_pretrained(folder, **options)
-    finally:
-        for name in case.attributes:
-            delattr(type(model), name)
-
-
 def compare(case: Case, options: dict[str, Any], ours: Path, theirs: Path, answer: Answer) -> None:
     if answer.error:
         with pytest.raises(answer.kind):
-            save_ours(case, ours, options)
+            case.build().save_pretrained(ours, **options)
         assert not ours.exists() or not any(ours.iterdir())
         return
-    save_ours(case, ours, options)
+    case.build().save_pretrained(ours, **options)
     mine, expected = content(ours), content(theirs)
     for name in mine:
         if ".index." in name:
@@ -136,6 +126,28 @@ def test_index_counts_the_parameters(tmp_path: Path) -> None:
     metadata = content(tmp_path)["model.safetensors.index.json"]["metadata"]
     saved = model.num_parameters() + model.tiny.steps.numel()
     assert metadata["total_parameters"] == saved
+
+
+def test_state_dict_without_a_weight_replaces_the_checkpoint(tmp_path: Path) -> None:
+    model = new_model()
+    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, state_dict={})
+    assert content(tmp_path)["model.safetensors"] == ({"format": "pt"}, {})
+
+
+@pytest.mark.parametrize("size", [-1, "-1MB", "10 parsecs"])
+def test_size_that_is_none_is_refused(tmp_path: Path, size: Any) -> None:
+    with pytest.raises(ValueError, match="a size should be"):
+        new_model().save_pretrained(tmp_path / "m", max_shard_size=size)
+    assert not (tmp_path / "m").exists()
+    new_model().save_pretrained(tmp_path / "m", max_shard_size="0.4KiB")
+
+
+@pytest.mark.parametrize("variant", ["", "a/b"])
+def test_variant_that_is_no_part_of_a_name_is_refused(tmp_path: Path, variant: str) -> None:
+    with pytest.raises(ValueError, match="variant should be"):
+        new_model().save_pretrained(tmp_path / "m", variant=variant)
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.timeout(600)
