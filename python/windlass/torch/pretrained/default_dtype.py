@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
 #: How often a thread that waits looks at what the others do.
 LOOK_SECONDS = 5.0
 
-#: Builders that are at the same instruction for so long wait for something themselves.
-PATIENCE_SECONDS = 60.0
+#: Builders that are at the same instruction at so many looks wait for something themselves. Looks
+#: are counted, and not seconds, for a process may be stopped for any time.
+PATIENCE = 12
 
 
 class _DefaultDtype:
@@ -73,11 +73,11 @@ class _DefaultDtype:
         try:
             if self._is_deadlock():
                 raise ModelError(_waits_for_ever(dtype))
-            places, since = self._places(), time.monotonic()
+            places, looks = self._places(), 0
             while not self._changed.wait_for(lambda: self._is_free(dtype, me), LOOK_SECONDS):
                 if (now := self._places()) != places:
-                    places, since = now, time.monotonic()
-                elif time.monotonic() - since >= PATIENCE_SECONDS:
+                    places, looks = now, 0
+                elif (looks := looks + 1) >= PATIENCE:
                     raise ModelError(_waits_for_ever(dtype))
         finally:
             del self._waiting[me]
