@@ -120,7 +120,7 @@ def test_page_without_transformers_runs(
     monkeypatch.chdir(tmp_path / "work")
     page = (ROOT / "docs" / "without_transformers.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names = {"folder": tmp_path}
     for block in blocks:
         exec(compile(block, "without_transformers.md", "exec"), names)

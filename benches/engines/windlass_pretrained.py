@@ -1,4 +1,4 @@
-"""windlass: `PreTrainedModel.from_pretrained`."""
+"""windlass: `PreTrainedModel.from_pretrained`; variant `mapped` gives `memory="mapped"`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(model: type[Any], folder: str, config: Any, dtype: torch.dtype) -> nn.Module:  # noqa: ANN401
-    """Load as the documents say."""
-    loaded: nn.Module = model.from_pretrained(folder, config=config, torch_dtype=dtype)
-    return loaded
+def main() -> None:
+    """Measure with the memory of the variant."""
+    arguments = parse_arguments()
+    options = {} if arguments.variant == "default" else {"memory": arguments.variant}
+
+    def load(model: type[Any], folder: str, config: Any, dtype: torch.dtype) -> nn.Module:  # noqa: ANN401
+        loaded: nn.Module = model.from_pretrained(
+            folder, config=config, torch_dtype=dtype, **options
+        )
+        return loaded
+
+    run_pretrained(PreTrainedModel, PretrainedConfig, load, arguments)
 
 
 if __name__ == "__main__":
-    run_pretrained(PreTrainedModel, PretrainedConfig, load, parse_arguments())
+    main()

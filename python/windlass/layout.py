@@ -246,3 +246,13 @@ def _classify_as_hub(path: str, *, safe: bool) -> CheckpointFile:
         )
         raise InvalidPickle(message)
     return file
+
+
+def taken_before(folder: str, family: Family) -> str | None:
+    """Return the file that readers take before the pickles of a family, if it is in the folder."""
+    stem = PICKLE_FILE.removesuffix(".bin")
+    if not family.single.startswith(stem) or not family.single.endswith(".bin"):
+        return None
+    safe = pattern_family(f"model{family.prefix.removeprefix(stem)}{{suffix}}.safetensors")
+    names = (safe.single, safe.index_name, safe.foreign_index_name)
+    return next((name for name in names if name and is_there(os.path.join(folder, name))), None)

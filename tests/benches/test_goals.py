@@ -69,3 +69,27 @@ def test_the_goals_of_reading_are_judged_with_all_others() -> None:
 def test_goals_without_a_measurement_are_named() -> None:
     assert len(unmeasured_goals([])) == len(READ_GOALS)
     assert READ_GOALS[0].text() in unmeasured_goals([])
+
+
+def test_both_ways_to_have_weights_are_judged_against_transformers() -> None:
+    seconds = {"windlass": 0.4, "windlass-mapped": 0.2, "transformers-5": 0.3}
+    records = [
+        {
+            "kind": "run",
+            "workload": "pretrained-tinyllama",
+            "workload_title": "load",
+            "task": "pretrained",
+            "baseline": "windlass",
+            "competitor": name,
+            "title": name,
+            "cache": "warm",
+            "round": 0,
+            "seconds": value,
+        }
+        for name, value in seconds.items()
+    ]
+    verdicts = {v.goal: v.met for v in judge(summarise(records)) if "warm" in v.goal}
+    assert verdicts == {
+        f"from_pretrained, 2.2 GB, warm: at least 1.5{TIMES} transformers 5": False,
+        f'from_pretrained(memory="mapped"), 2.2 GB, warm: at least 1.5{TIMES} transformers 5': True,
+    }

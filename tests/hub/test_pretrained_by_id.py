@@ -229,6 +229,40 @@ def test_offline_a_model_needs_no_generation_config(hub: HubServer, tmp_path: Pa
     assert Speaker.from_pretrained(repo, local_files_only=True).generation_config.top_k == 50
 
 
+def test_without_a_connection_a_cached_model_needs_no_generation_config(
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from huggingface_hub import constants, snapshot_download
+
+    new_model().save_pretrained(tmp_path / "m")
+    repo = _upload(hub, tmp_path / "m")
+    snapshot_download(repo, cache_dir=tmp_path / "cache")  # Notes nothing of what is not there.
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # Nobody is there.
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    model = Speaker.from_pretrained(repo, cache_dir=tmp_path / "cache")
+    assert_same_state(model.state_dict(), new_model().state_dict())
+    assert model.generation_config.top_k == 50
+    [line] = [line for line in caplog.records if line.name.startswith("windlass.")]
+    assert line.levelname == "WARNING"
+    assert "generation_config.json is not cached, and the hub cannot be asked" in line.getMessage()
+
+
+def test_what_a_commit_lacks_is_asked_for_once(hub: HubServer, tmp_path: Path) -> None:
+    new_model().save_pretrained(tmp_path / "m", safe_serialization=False)
+    repo = _upload(hub, tmp_path / "m")
+    Speaker.from_pretrained(repo)
+    hub.seen.clear()
+    Speaker.from_pretrained(repo)
+    assert [seen.path for seen in hub.seen if "config.json" not in seen.path] == []
+    assert len(hub.seen) == 1  # Which commit it is by now.
+    hub.seen.clear()
+    Speaker.from_pretrained(repo, force_download=True)
+    assert any("adapter_config" in seen.path for seen in hub.seen)
+
+
 # huggingface_hub 2.4 sends files without xet in a way that its HTTP library calls old.
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_save_sends_what_it_writes(hub: HubServer, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Missing: TypeAlias = Literal["raise", "none"]
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
 
 
@@ -92,15 +93,14 @@ def cached_file(
         raise ValueError(message)
     request = make_request(path_or_repo_id, access)
     try:
-        return _local_file(request, filename) if request.is_local else download(request, filename)
+        return _local_file(request, filename) if request.is_local else _fetch(request, filename)
     except FileNotInRepository:
         if missing == "raise":
             raise
     except (NotCached, HubUnavailable) as error:
         if is_known_absent(request, filename) and not request.force_download:
             if missing == "raise":
-                message = f"the hub had no `{request.within(filename)}` of {request.name} before"
-                raise FileNotInRepository(message) from error
+                raise FileNotInRepository(_was_absent(request, filename)) from error
         elif missing == "raise" or not _counts_as_missing(request, error):
             raise
     return None
@@ -192,6 +192,22 @@ def _local_file(request: Request, filename: str) -> str:
         message = f"there is no file `{request.within(filename)}` in the folder `{request.source}`"
         raise FileNotInRepository(message)
     return path
+
+
+def _fetch(request: Request, filename: str) -> str:
+    """Return where a file is in the cache; what a commit is known to lack is not asked for again.
+
+    Raises:
+        FileNotInRepository: there is no such file.
+    """
+    is_commit = _COMMIT.fullmatch(request.revision or "") is not None
+    if is_commit and not request.force_download and is_known_absent(request, filename):
+        raise FileNotInRepository(_was_absent(request, filename))
+    return download(request, filename)
+
+
+def _was_absent(request: Request, filename: str) -> str:
+    return f"the hub had no `{request.within(filename)}` of {request.name} before"
 
 
 def _counts_as_missing(request: Request, error: HubError) -> bool:

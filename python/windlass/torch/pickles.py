@@ -10,6 +10,8 @@ import contextlib
 import os
 import stat
 import zipfile
+from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,15 +29,21 @@ from windlass.errors import (
     ShardNotFound,
     ShardNotReadable,
 )
-from windlass.opening import MOST_TRIES, identity_of, is_still
+from windlass.opening import MOST_TRIES, identity, identity_of, is_still
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from windlass.layout import CheckpointFile
     from windlass.opening import Identity
 
 _GIT_LFS_START = b"version https://git-lfs"
+
+#: So much of a map is touched before it is made again, if it has few tensors.
+_STRETCH_BYTES = 128 << 20
+
+#: torch opens a tensor in the time in which so much is copied, a few times over.
+_BYTES_PER_OPENED_TENSOR = 1 << 20
 
 
 class PickleShards:
@@ -45,6 +53,7 @@ class PickleShards:
         listed: tensors by name, in index order.
         unlisted: `(tensor, file)` of tensors that the index does not list.
         metadata: torch's version numbers of modules, as `state_dict()._metadata` has them.
+        homes: name of a listed tensor → the file that it is in.
 
     Raises:
         InvalidIndex: the index is not one, or names a file outside its folder.
@@ -57,12 +66,38 @@ class PickleShards:
         self._weights_only = weights_only
         self.metadata: dict[str, Any] = {}
         self.unlisted: list[tuple[str, str]] = []
+        self._identities: dict[str, Identity | None] = {}
         if not file.is_index:
             self.listed = self._read(file.path, None)
+            self.homes = dict.fromkeys(self.listed, file.path)
             return
         weight_map, contents = self._read_together(file.path)
         self.listed = _take_listed(weight_map, contents)
         self.unlisted = _take_unlisted(weight_map, contents)
+        folder = os.path.dirname(file.path)
+        self.homes = {name: os.path.join(folder, shard) for name, shard in weight_map.items()}
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        return Counter(self.homes.values())
+
+    def stretch(self, path: str) -> int:
+        """Return how much of a file may be copied before it is worth while to map it again."""
+        return max(_STRETCH_BYTES, self._counts[path] * _BYTES_PER_OPENED_TENSOR)
+
+    def map_again(self, path: str, wanted: Collection[str]) -> dict[str, torch.Tensor]:
+        """Return the tensors of a file from a new map, of which no page has been touched.
+
+        None are returned where the file is another one by now, cannot be mapped, or may run code.
+        """
+        names = [name for name in wanted if self.homes[name] == path]
+        before = self._identities[path]
+        if not names or not self._weights_only or not zipfile.is_zipfile(path):
+            return {}
+        if not is_still(path, before):
+            return {}
+        state = load_pickle(path)
+        return {name: state[name] for name in names} if is_still(path, before) else {}
 
     def _read_together(
         self, path: str
@@ -87,6 +122,7 @@ class PickleShards:
         raise FileChanged(message)
 
     def _read(self, path: str, index: str | None) -> dict[str, torch.Tensor]:
+        self._identities[path] = identity(path)
         state = load_pickle(path, index, weights_only=self._weights_only)
         self.metadata.update(getattr(state, "_metadata", None) or {})
         return dict(state)

@@ -12,7 +12,7 @@ from torch import nn
 from windlass import _rust
 from windlass.errors import SaveFailed, SaveFolderNotFound
 from windlass.index import encode_index
-from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, is_there, pattern_family
+from windlass.layout import PICKLE_PATTERN, SAFE_PATTERN, Family, pattern_family, taken_before
 from windlass.names import check_metadata
 from windlass.options import check_options, check_timeout
 from windlass.progress import check_progress, track
@@ -374,19 +374,14 @@ def make_folder(folder: str, *, durable: bool) -> None:
 
 def _warn_if_hidden(folder: str, family: Family) -> None:
     """Say that nobody will find pickles by their usual names beside safetensors of these."""
-    if not family.single.startswith("pytorch_model") or not family.single.endswith(".bin"):
-        return
-    variant = family.prefix.removeprefix("pytorch_model")
-    safe = pattern_family(f"model{variant}{{suffix}}.safetensors")
-    for name in (safe.single, safe.index_name, safe.foreign_index_name):
-        if name is not None and is_there(os.path.join(folder, name)):
-            logger.warning(
-                "`%s`: readers take `%s`, which is there, and not the pickles that are being "
-                "saved: remove it, or load with prefer_safe=False or use_safetensors=False",
-                folder,
-                name,
-            )
-            return
+    name = taken_before(folder, family)
+    if name is not None:
+        logger.warning(
+            "`%s`: readers take `%s`, which is there, and not the pickles that are being saved: "
+            "remove it, or load with prefer_safe=False or use_safetensors=False",
+            folder,
+            name,
+        )
 
 
 def _no_folder(folder: str, error: OSError) -> SaveFailed:

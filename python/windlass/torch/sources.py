@@ -55,6 +55,10 @@ class Source(Protocol):
     def metadata(self) -> dict[str, Any]:
         """Version numbers of modules, as `state_dict()._metadata` has them."""
 
+    @property
+    def is_mappable(self) -> bool:
+        """Whether `tensor` returns a private view of a file, which nobody else has."""
+
     def layout(self, name: str) -> Layout:
         """Return dtype and shape of a tensor."""
 
@@ -84,6 +88,8 @@ class Source(Protocol):
 
 class SafeSource:
     """Safetensors: one file, or an index and its shards."""
+
+    is_mappable = True
 
     def __init__(self, file: CheckpointFile, *, strict_format: bool) -> None:
         opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
@@ -164,6 +170,8 @@ class DictSource:
         metadata: see `Source`.
     """
 
+    is_mappable = False
+
     def __init__(
         self,
         entries: dict[str, torch.Tensor],
@@ -209,8 +217,13 @@ class DictSource:
             done += values.nbytes
             if settings.tell is not None:
                 settings.tell(done)
-            if self._kept is not None and name not in self._kept:
-                del self._entries[name]  # With the last one of a file, its map goes.
+            self._let_go(name, values.nbytes)
+
+    def _let_go(self, name: str, nbytes: int) -> None:
+        """Forget a tensor that has been copied, unless it is asked for again."""
+        del nbytes
+        if self._kept is not None and name not in self._kept:
+            del self._entries[name]  # With the last one of a file, its map goes.
 
     def pieces(
         self, fills: list[Fill], settings: ReadSettings
@@ -233,8 +246,21 @@ class PickleSource(DictSource):
     """`.bin` files of torch: one file, or an index and its shards; mapped, not read."""
 
     def __init__(self, file: CheckpointFile, *, weights_only: bool = True) -> None:
-        shards = PickleShards(file, weights_only=weights_only)
-        super().__init__(shards.listed, file.path, shards.unlisted, shards.metadata)
+        self._shards = PickleShards(file, weights_only=weights_only)
+        listed, unlisted = self._shards.listed, self._shards.unlisted
+        super().__init__(listed, file.path, unlisted, self._shards.metadata)
+        self._copied: dict[str, int] = {}
+
+    def _let_go(self, name: str, nbytes: int) -> None:
+        """Forget a tensor, and give back the pages of its file that were touched, by a new map."""
+        super()._let_go(name, nbytes)
+        if self._kept is None:
+            return
+        path = self._shards.homes[name]
+        self._copied[path] = self._copied.get(path, 0) + nbytes
+        if self._copied[path] >= self._shards.stretch(path):
+            self._copied[path] = 0
+            self._entries.update(self._shards.map_again(path, self._entries))
 
 
 class NameRanges:

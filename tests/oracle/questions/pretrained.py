@@ -30,12 +30,11 @@ def load(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(case: dict[str, Any]) -> list[str]:
-    """Save a model; return the names of the files, and what the index says."""
-    torch.manual_seed(case.get("seed", 0))
-    config = MODELS.TinyConfig(**case.get("config", {}))
-    kind = type("Case", (getattr(MODELS, case["model"]),), case.get("attributes", {}))
+    """Save a model of these weights; return the names of the files."""
+    config = MODELS.TinyConfig(**case["config"])
+    kind = type("Case", (getattr(MODELS, case["model"]),), case["attributes"])
     kind.__name__ = case["model"]
-    model = kind(config)
+    model = kind(config).to(getattr(torch, case["dtype"]))
     model.load_state_dict(case["state"], strict=False)
     model.save_pretrained(case["folder"], **case["options"])
     return sorted(os.listdir(case["folder"]))

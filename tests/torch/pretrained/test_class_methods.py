@@ -317,11 +317,17 @@ def test_plain_models_are_moved_and_cast() -> None:
         "active_adapters",
         "load_adapter",
         "add_adapter",
+        "set_adapter",
+        "enable_adapters",
+        "disable_adapters",
+        "active_adapter",
+        "get_adapter_state_dict",
     ],
 )
 def test_method_that_is_not_there_yet_says_so(method: str) -> None:
     with pytest.raises(errors.NotSupported, match=method):
         getattr(new_model(), method)()
+    assert not new_model()._hf_peft_config_loaded  # What peft and trainers ask first.
 
 
 def test_tags_are_added_once_and_to_the_model_alone() -> None:

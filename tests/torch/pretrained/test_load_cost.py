@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from builders.pretrained import MODELS, assert_same_state, new_model, saved
+from windlass.torch.pickles import PickleShards
 from windlass.torch.pretrained import tied_values
 from windlass.torch.sources import DictSource
 
@@ -36,13 +37,15 @@ print(memory("VmHWM") - before, model.get_memory_footprint())
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="tells peaks on Linux only")
-@pytest.mark.parametrize("form", [{}, {"max_shard_size": "40MB"}], ids=["single", "sharded"])
-def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
-    model = new_model("TinyForTokens", vocab_size=60_000, hidden_size=1024, num_layers=4)
-    model.save_pretrained(tmp_path, **form)
+tells_peaks = pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="tells peaks on Linux only"
+)
+
+
+def _peak(folder: Path) -> tuple[int, int]:
+    """Return the memory that a load takes at most, and that of the model."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOAD, str(tmp_path)],
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(folder)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         capture_output=True,
         text=True,
@@ -50,7 +53,25 @@ def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
     )
     peak, size = map(int, done.stdout.split())
     assert size > 200 * MIB
+    return peak, size
+
+
+@tells_peaks
+@pytest.mark.parametrize("form", [{}, {"max_shard_size": "40MB"}], ids=["single", "sharded"])
+def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
+    model = new_model("TinyForTokens", vocab_size=60_000, hidden_size=1024, num_layers=4)
+    model.save_pretrained(tmp_path, **form)
+    peak, size = _peak(tmp_path)
     assert peak <= size + 64 * MIB
+
+
+@tells_peaks
+@pytest.mark.parametrize("form", [{}, {"max_shard_size": "150MB"}], ids=["single", "sharded"])
+def test_peak_of_pickles_is_the_model_and_one_stretch(tmp_path: Path, form: dict[str, str]) -> None:
+    model = new_model("TinyForTokens", hidden_size=1536, num_layers=24)
+    model.save_pretrained(tmp_path, safe_serialization=False, **form)
+    peak, size = _peak(tmp_path)
+    assert peak <= size + 144 * MIB + max(one.nbytes for one in model.parameters())
 
 
 def test_same_bytes_of_tied_weights_are_not_compared(
@@ -88,6 +109,59 @@ def test_pickles_are_let_go_of_as_they_are_copied(
     assert_same_state(again.state_dict(), model.state_dict())
     assert held == sorted(held, reverse=True)
     assert held[-1] <= 2 < held[0]
+
+
+@pytest.fixture
+def stretches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Map files again after every few tensors, and note how many tensors were left."""
+    left: list[int] = []
+    map_again = PickleShards.map_again
+
+    def noted(self: PickleShards, path: str, wanted: Any) -> dict[str, torch.Tensor]:
+        found = map_again(self, path, wanted)
+        left.append(len(found))
+        return found
+
+    monkeypatch.setattr(PickleShards, "stretch", lambda *_: 300)
+    monkeypatch.setattr(PickleShards, "map_again", noted)
+    return left
+
+
+@pytest.mark.parametrize("form", [{}, {"max_shard_size": 1000}], ids=["single", "sharded"])
+def test_pickles_that_are_mapped_again_are_loaded(
+    tmp_path: Path, form: dict[str, int], stretches: list[int]
+) -> None:
+    model = new_model("TinyForTokens", num_layers=8)
+    model.save_pretrained(tmp_path, safe_serialization=False, **form)
+    again = MODELS.TinyForTokens.from_pretrained(tmp_path)
+    assert_same_state(again.state_dict(), model.state_dict())
+    assert len([count for count in stretches if count]) > 2
+
+
+def test_pickle_that_is_replaced_meanwhile_is_read_from_its_first_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretches: list[int]
+) -> None:
+    model = new_model("TinyForTokens", num_layers=8)
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    let_go = DictSource._let_go
+
+    def replace(self: DictSource, name: str, nbytes: int) -> None:
+        torch.save({}, tmp_path / "new")
+        os.replace(tmp_path / "new", tmp_path / "pytorch_model.bin")
+        let_go(self, name, nbytes)
+
+    monkeypatch.setattr(DictSource, "_let_go", replace)
+    again = MODELS.TinyForTokens.from_pretrained(tmp_path)
+    assert_same_state(again.state_dict(), model.state_dict())
+    assert set(stretches) == {0}
+
+
+def test_code_in_a_pickle_runs_once(tmp_path: Path, stretches: list[int]) -> None:
+    model = new_model("TinyForTokens", num_layers=8)
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    again = MODELS.TinyForTokens.from_pretrained(tmp_path, weights_only=False)
+    assert_same_state(again.state_dict(), model.state_dict())
+    assert set(stretches) == {0}
 
 
 class Hooked(MODELS.TinyForTokens):

@@ -8,87 +8,20 @@ given values) is there as it was meant.
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from windlass.torch.initialisation import no_init_weights
 from windlass.torch.module_names import set_initialized_submodules
+from windlass.torch.pretrained.default_dtype import default_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
 
     from torch import nn
 
 T = TypeVar("T")
-
-
-class _DefaultDtype:
-    """Torch's default dtype, which all threads have in common.
-
-    Threads that want the same one have it at a time; who wants another one waits for them. So a
-    constructor may build parts in threads of its own, as long as these want the dtype of the whole.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._users: list[int] = []
-        self._before = torch.get_default_dtype()
-
-    @contextlib.contextmanager
-    def use(self, dtype: torch.dtype | None) -> Iterator[None]:
-        """Have a dtype, or the one that there was before, as the default."""
-        me = threading.get_ident()
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_free(dtype, me))
-            outer = torch.get_default_dtype()
-            if not self._users:
-                self._before = outer
-            self._users.append(me)
-            torch.set_default_dtype(dtype or outer)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._users.remove(me)
-                if not self._users:
-                    torch.set_default_dtype(self._before)
-                elif me in self._users:
-                    torch.set_default_dtype(outer)
-                self._changed.notify_all()
-
-    def _is_free(self, dtype: torch.dtype | None, me: int) -> bool:
-        if not self._users or me in self._users:
-            return True
-        return torch.get_default_dtype() == (dtype or self._before)
-
-
-_default = _DefaultDtype()
-
-
-def _forget_other_threads() -> None:
-    """In a child of a fork, where there are none."""
-    global _default  # noqa: PLW0603
-    _default = _DefaultDtype()
-
-
-os.register_at_fork(after_in_child=_forget_other_threads)
-
-
-@contextlib.contextmanager
-def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """Build models whose parameters are of a dtype, unless they say otherwise.
-
-    Raises:
-        ValueError: the dtype is not a floating-point one.
-    """
-    if dtype is not None and not dtype.is_floating_point:
-        message = f"a model should be built under a floating-point dtype, found {dtype}"
-        raise ValueError(message)
-    with _default.use(dtype):
-        yield
 
 
 def build(

@@ -120,20 +120,26 @@ def load_generation(folder: str, hub: HubOptions, fields: dict[str, Any]) -> Any
 
     Raises:
         InvalidConfigFile: it is damaged.
-        HubError: it cannot be had from the hub.
+        HubError: the hub has it, and does not give it.
     """
     from windlass.generation import GenerationConfig
 
     try:
         return GenerationConfig.from_pretrained(folder, **hub._asdict(), **fields)
-    except (ConfigNotFound, FileNotInRepository, NotCached) as error:
-        if isinstance(error, NotCached) and not _is_offline(hub):
-            raise
+    except (ConfigNotFound, FileNotInRepository):
         logger.info(
             "`%s` has no generation_config.json: the model goes by its own configuration",
             folder,
         )
-        return None
+    except NotCached as error:
+        logger.log(
+            logging.INFO if _is_offline(hub) else logging.WARNING,
+            "`%s`: generation_config.json is not cached, and the hub cannot be asked whether there "
+            "is one: the model goes by its own configuration (%s)",
+            folder,
+            error,
+        )
+    return None
 
 
 def _is_offline(hub: HubOptions) -> bool:

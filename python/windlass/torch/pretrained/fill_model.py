@@ -18,6 +18,7 @@ from windlass.torch.match import Mismatch, refuse_incompatible
 from windlass.torch.plan import plan_load
 from windlass.torch.pretrained.build import initialise_absent, keep_in_float32, mark_initialised
 from windlass.torch.pretrained.keys import match_keys, without_ignored
+from windlass.torch.pretrained.mapped import map_weights
 from windlass.torch.pretrained.renamed import RenamedSource
 from windlass.torch.pretrained.report import LoadingReport
 from windlass.torch.pretrained.tied_values import TiedValues, drop_tied
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from windlass.torch.pretrained.keys import MatchedNames
     from windlass.torch.pretrained.model import PreTrainedModel
     from windlass.torch.sources import Source
-    from windlass.types import Cache, Io, Progress
+    from windlass.types import Cache, Io, Memory, Progress
 
 
 class FillOptions(NamedTuple):
@@ -39,6 +40,8 @@ class FillOptions(NamedTuple):
     ignore_mismatched_sizes: bool
     initialise: bool
     keep_in_float32: Collection[str]
+    memory: Memory
+    prefetch: int
     threads: int | None
     io: Io
     cache: Cache
@@ -167,6 +170,8 @@ def _read(
     settings = ReadSettings(
         options.threads or 0, options.io, options.cache, fresh=True, report=report
     )
+    if options.memory == "mapped":
+        plan = map_weights(plan, source, options.prefetch)
     source.fills_once(plan.read_again)
     with paused_gc(), track(plan.nbytes, options.progress) as tell:
         plan.carry_out(settings._replace(tell=tell))

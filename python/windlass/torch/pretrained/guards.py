@@ -109,6 +109,48 @@ class GuardMethods(nn.Module):
         del args, kwargs
         _refuse_adapters("add_adapter")
 
+    def set_adapter(self, *args: object, **kwargs: object) -> NoReturn:
+        """Make an adapter (PEFT) the active one, which is not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        del args, kwargs
+        _refuse_adapters("set_adapter")
+
+    def enable_adapters(self) -> NoReturn:
+        """Use the adapters (PEFT), which are not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        _refuse_adapters("enable_adapters")
+
+    def disable_adapters(self) -> NoReturn:
+        """Leave the adapters (PEFT) unused, which are not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        _refuse_adapters("disable_adapters")
+
+    def active_adapter(self) -> NoReturn:
+        """Return the name of the active adapter (PEFT), which is not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        _refuse_adapters("active_adapter")
+
+    def get_adapter_state_dict(self, *args: object, **kwargs: object) -> NoReturn:
+        """Return the weights of an adapter (PEFT), which is not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        del args, kwargs
+        _refuse_adapters("get_adapter_state_dict")
+
 
 def _quantisation(model: nn.Module) -> str | None:
     method = getattr(model, "quantization_method", None)

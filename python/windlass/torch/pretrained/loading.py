@@ -13,6 +13,7 @@ from torch import nn
 from windlass.memory import memory_for
 from windlass.opening import open_found
 from windlass.options import check_options
+from windlass.prefetch import prefetch_budget
 from windlass.quiet import paused_gc
 from windlass.torch.pretrained.build import build
 from windlass.torch.pretrained.configurations import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from windlass.config import PretrainedConfig
     from windlass.torch.pretrained.options import Options
     from windlass.torch.sources import Source
-    from windlass.types import Cache, Io, PathLike, Progress
+    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class LoadingMethods(nn.Module):
         revision: str = "main",
         use_safetensors: bool | None = None,
         weights_only: bool = True,
+        memory: Memory = "owned",
+        prefetch: Prefetch | None = None,
         threads: int | None = None,
         io: Io = "auto",
         cache: Cache = "keep",
@@ -92,6 +95,15 @@ class LoadingMethods(nn.Module):
             use_safetensors: `True` for safetensors only, `False` for pickles only; by default
                 safetensors if they are there.
             weights_only: `False` lets a pickle run the code in it.
+            memory: `"owned"` gives the weights memory of their own. `"mapped"` lets them look into
+                private maps of safetensors, which takes a fraction of the time where the files are
+                cached: what is written to a weight, in training for one, is in memory and never in
+                the file. Weights that are cast, moved or entangled with others, and those of
+                pickles, have memory of their own all the same. Do not write to the files in place
+                while the model lives; a save replaces them by others, and may.
+            prefetch: with `memory="mapped"`, read the weights ahead in the background, as far as
+                half of the available memory goes (the default), or a size such as `"2GB"`;
+                `False` reads what is touched.
             threads: reader threads, 16 by default.
             io: how bytes are fetched; see `windlass.load_sharded_checkpoint`.
             cache: whether the page cache is to `"keep"` what is read, or to `"drop"` it.
@@ -135,6 +147,8 @@ class LoadingMethods(nn.Module):
                 offloading.
             HubError: something is wrong with a download.
             NotEnoughMemory: the system has none left for the model.
+            ModelError: the constructor of a model of another dtype waits for this one, in another
+                thread.
             ValueError: arguments that are wrong or contradict each other.
 
         Example:
@@ -142,7 +156,9 @@ class LoadingMethods(nn.Module):
             >>> model.dtype
             torch.bfloat16
         """
-        check_options(io=io, cache=cache, threads=threads)
+        check_options(memory=memory, io=io, cache=cache, threads=threads)
+        is_ahead = memory == "mapped" if prefetch is None else prefetch
+        budget = prefetch_budget(is_ahead, memory)
         is_own = config is None
         hub = HubOptions("", revision, cache_dir, token, force_download, local_files_only, None)
         options = take_options(
@@ -171,6 +187,8 @@ class LoadingMethods(nn.Module):
                     ignore_mismatched_sizes=ignore_mismatched_sizes,
                     initialise=options.fast_init,
                     keep_in_float32=_float32_parts(model, dtype),
+                    memory=memory,
+                    prefetch=budget,
                     threads=threads,
                     io=io,
                     cache=cache,

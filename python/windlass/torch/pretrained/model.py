@@ -96,6 +96,7 @@ class PreTrainedModel(
     is_parallelizable: ClassVar[bool] = False
 
     _auto_class: str | None = None
+    _hf_peft_config_loaded: bool = False
     _no_split_modules: list[str] | None = None
     _skip_keys_device_placement: str | list[str] | None = None
     _keys_to_ignore_on_load_missing: list[str] | None = None

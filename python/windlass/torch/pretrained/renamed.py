@@ -29,6 +29,7 @@ class RenamedSource:
         self.positions = {name: source.positions[kept] for name, kept in stored.items()}
         self.unlisted: list[tuple[str, str]] = []
         self.metadata = metadata
+        self.is_mappable = source.is_mappable
 
     def layout(self, name: str) -> Layout:
         """Return dtype and shape of a tensor."""
