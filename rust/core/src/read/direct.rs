@@ -155,7 +155,7 @@ impl ShardReader for DirectFile {
     }
 
     /// Also where the system did not refuse: some file systems take the request, and cache.
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(&self.file)
     }
 }

@@ -90,7 +90,7 @@ impl ShardReader for MappedFile {
         Ok(())
     }
 
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(&self.file)
     }
 }

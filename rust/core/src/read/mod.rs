@@ -177,8 +177,9 @@ pub trait ShardReader {
         None
     }
 
-    /// The file, if reading it left its pages in the page cache.
-    fn cached_file(&self) -> Option<&File> {
+    /// The file, as far as there is one: afterwards it is asked whether anybody has written to it, and
+    /// what reading it brought into the page cache may be taken out again.
+    fn file(&self) -> Option<&File> {
         None
     }
 }

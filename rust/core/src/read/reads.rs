@@ -73,7 +73,7 @@ impl<'s, 'a> Reads<'s, 'a> {
         let (mut dests, held) = destinations(task.pieces, self.scratch);
         let outcome = reader.read(read.start, &mut dests);
         let outcome = outcome.map(|()| pass_on(held, self.scratch));
-        self.settle(reader.cached_file(), &read, &wanted, outcome)
+        self.settle(reader.file(), &read, &wanted, outcome)
     }
 
     /// Tells of a read that is over: what it may have left in the page cache of `file`, which jobs

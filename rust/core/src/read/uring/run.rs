@@ -88,7 +88,7 @@ impl Left<'_> {
             Self::Own(task) => reads.carry_out(task, reader),
             Self::InPlace { place: Place { whole, wanted }, next, mut dests } => {
                 let outcome = reader.read(next, &mut dests);
-                reads.settle(reader.cached_file(), &whole, &wanted, outcome)
+                reads.settle(reader.file(), &whole, &wanted, outcome)
             }
         }
     }
