@@ -20,6 +20,7 @@ mod prefetch;
 mod reads;
 mod route;
 mod rows;
+mod spare;
 mod stream;
 mod task;
 #[cfg(all(feature = "uring", target_os = "linux"))]
@@ -39,6 +40,7 @@ pub use prefetch::{Ahead, Prefetch};
 pub use reads::{FailedRead, Reads};
 pub use route::Way;
 pub use rows::RowsDest;
+pub use spare::Spare;
 pub use stream::{BlockReader, Place};
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
