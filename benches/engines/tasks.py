@@ -111,7 +111,7 @@ def run_forward(
 def run_walk(
     walk: Callable[[Path], Iterable[tuple[str, torch.Tensor]]], arguments: Arguments
 ) -> None:
-    """Time `walk(folder)`, of which each tensor is looked at and let go, with a pass over every byte."""
+    """Time `walk(folder)`, with a pass over every byte of each tensor, which is then let go."""
 
     def walk_and_touch() -> tuple[int, int, int]:
         count, num_bytes, checksum = 0, 0, 0

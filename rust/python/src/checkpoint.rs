@@ -299,6 +299,12 @@ pub(crate) fn available_memory() -> Option<u64> {
     windlass_core::sys::memory::available_memory()
 }
 
+/// Bytes that limits leave this process; see `windlass_core::sys::memory`.
+#[pyfunction]
+pub(crate) fn memory_within_limits() -> Option<u64> {
+    windlass_core::sys::memory::memory_within_limits()
+}
+
 fn strictness(strict_format: bool) -> Strictness {
     if strict_format { Strictness::Strict } else { Strictness::Reference }
 }

@@ -173,7 +173,7 @@ pub fn read_at(file: &File, mut offset: u64, dests: &mut [Dest<'_>]) -> io::Resu
 }
 
 /// Takes `count` filled bytes off the front; returns the first destination with room left.
-fn skip_filled(dests: &mut [Dest<'_>], mut first: usize, mut count: usize) -> usize {
+pub(crate) fn skip_filled(dests: &mut [Dest<'_>], mut first: usize, mut count: usize) -> usize {
     while let Some(dest) = dests.get_mut(first) {
         let filled = dest.split_off_front(count.min(dest.len()));
         count -= filled.len();

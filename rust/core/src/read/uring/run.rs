@@ -8,6 +8,7 @@ use crate::read::reads::{FailedRead, Reads};
 use crate::read::task::{Share, Task};
 use crate::sys::dest::Dest;
 use crate::sys::direct::{is_refusal, stop_direct};
+use crate::sys::file::skip_filled;
 use crate::sys::source::Source;
 use crate::sys::uring::{Done, Flight, Ring};
 use std::fs::File;
@@ -207,7 +208,8 @@ impl<'a> Run<'_, 'a> {
         match outcome {
             Ok(count) if count > 0 => {
                 let next = next + count as u64;
-                skip_filled(&mut dests, count);
+                let full = skip_filled(&mut dests, 0, count);
+                dests.drain(..full);
                 if next == place.whole.end {
                     return self.settle(&place, Ok(()), reads);
                 }
@@ -277,13 +279,4 @@ impl<'a> Run<'_, 'a> {
 fn is_of_the_queue(error: &io::Error) -> bool {
     let codes = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::EOPNOTSUPP, libc::EINVAL];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
-}
-
-/// Takes `count` filled bytes off the front.
-fn skip_filled(dests: &mut Vec<Dest<'_>>, mut count: usize) {
-    dests.retain_mut(|dest| {
-        let filled = dest.split_off_front(count.min(dest.len()));
-        count -= filled.len();
-        !dest.is_empty()
-    });
 }
