@@ -54,6 +54,7 @@ use pool::Tasks;
 use route::{Portion, Route};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use task::{STRETCH_BYTES, Task};
@@ -164,6 +165,16 @@ pub trait ShardReader {
     /// # Errors
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
+
+    /// The bytes of a range where the reader has them after reading: then they need not be copied to
+    /// other memory before they are converted. `None` where [`ShardReader::read`] is to be asked.
+    ///
+    /// # Errors
+    /// Those of [`ShardReader::read`].
+    fn lend(&mut self, range: &Range<u64>) -> io::Result<Option<&[u8]>> {
+        let _ = range;
+        Ok(None)
+    }
 
     /// Carries out reads until there are no more: one after another, unless the reader can have
     /// several under way.

@@ -68,6 +68,16 @@ impl<'s, 'a> Reads<'s, 'a> {
         reader: &mut (impl ShardReader + ?Sized),
     ) -> Result<(), FailedRead> {
         let (read, wanted) = (task.range(), task.wanted().collect::<Vec<_>>());
+        if task.scratch_len() > 0 {
+            match reader.lend(&read) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    task.deliver(bytes);
+                    return self.settle(reader.file(), &read, &wanted, Ok(()));
+                }
+                Err(error) => return self.settle(reader.file(), &read, &wanted, Err(error)),
+            }
+        }
         grow(self.scratch, task.scratch_len())
             .map_err(|error| FailedRead { offset: read.start, error })?;
         let (mut dests, held) = destinations(task.pieces, self.scratch);

@@ -9,7 +9,6 @@ use crate::read::task::{Share, Task};
 use crate::sys::dest::Dest;
 use crate::sys::direct::{is_refusal, stop_direct};
 use crate::sys::file::skip_filled;
-use crate::sys::source::Source;
 use crate::sys::uring::{Done, Flight, Ring};
 use std::fs::File;
 use std::io;
@@ -106,17 +105,6 @@ impl<'a> Task<'a> {
             _ => None,
         };
         Ok(self.pieces.into_iter().filter_map(in_place).collect())
-    }
-
-    /// Hands out what was read elsewhere.
-    fn deliver(self, bytes: &[u8]) {
-        let mut bytes = Source::from_slice(bytes);
-        for Share { len, dest } in self.pieces {
-            let piece = bytes.split_off_front(len);
-            if let Some((_, dest)) = dest {
-                dest.fill(piece);
-            }
-        }
     }
 }
 
