@@ -42,14 +42,13 @@ impl Spare {
         let found = state.idle.iter().position(|memory| memory.len() == len);
         // Whoever gives it back may hold it a moment longer.
         let found = found.and_then(|position| Arc::into_inner(state.idle.swap_remove(position)));
-        let memory = match found {
-            Some(memory) => memory,
-            None => {
-                while state.bytes() + len as u64 > self.most_bytes && !state.idle.is_empty() {
-                    state.idle.remove(0);
-                }
-                Mapping::anonymous(len)?
+        let memory = if let Some(memory) = found {
+            memory
+        } else {
+            while state.bytes() + len as u64 > self.most_bytes && !state.idle.is_empty() {
+                state.idle.remove(0);
             }
+            Mapping::anonymous(len)?
         };
         state.taken += len as u64;
         Ok(memory)

@@ -154,7 +154,7 @@ impl<'a, S: Bits, D: Bits> Ends<'a, S, D> {
         let to = unsafe { self.to(position) }.cast::<__m256i>();
         for half in 0..2 {
             // SAFETY: a line has two halves.
-            let from = unsafe { line.0.as_ptr().cast::<__m256i>().add(half) };
+            let from = unsafe { (&raw const line).cast::<__m256i>().add(half) };
             // SAFETY: it begins at a multiple of the size of its halves.
             let value = unsafe { _mm256_load_si256(from) };
             // SAFETY: within the line from `position` on.
