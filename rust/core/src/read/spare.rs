@@ -90,7 +90,9 @@ mod tests {
     fn idle_memory_goes_where_it_would_exceed_the_budget() {
         let spare = Spare::new(20_000);
         let memory = [5000, 6000, 7000].map(|len| Arc::new(spare.take(len).unwrap()));
-        memory.iter().for_each(|memory| spare.give_back(memory));
+        for memory in &memory {
+            spare.give_back(memory);
+        }
         drop(memory);
         let taken = spare.take(10_000).unwrap();
         let idle: Vec<_> = spare.lock().idle.iter().map(|memory| memory.len()).collect();

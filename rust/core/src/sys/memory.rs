@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn the_tightest_group_around_a_process_counts() {
-        let root = tempfile::tempdir().unwrap();
-        let inner = root.path().join("slice/job");
+        let top = tempfile::tempdir().unwrap();
+        let inner = top.path().join("slice/job");
         fs::create_dir_all(&inner).unwrap();
-        let room = || least_room("0::/slice/job\n", root.path());
+        let room = || least_room("0::/slice/job\n", top.path());
         assert_eq!(room(), None);
         let limit = |folder: &Path, max: &str, current: &str| {
             fs::write(folder.join("memory.max"), max).unwrap();
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(room(), Some(700));
         limit(&inner, "500\n", "100\n");
         assert_eq!(room(), Some(400));
-        limit(root.path(), "300\n", "299\n");
+        limit(top.path(), "300\n", "299\n");
         assert_eq!(room(), Some(1));
     }
 
