@@ -71,10 +71,10 @@ fuzz: ## Fuzz the parsers against the reference for FUZZ_SECONDS each (needs car
 	done
 
 sanitize: ## Run the core's tests under AddressSanitizer and, where there is valgrind, those of the unsafe rooms under it.
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet --package windlass-core \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet --package windlass-core --all-features \
 	  --lib --tests --target $(HOST) --target-dir target/sanitize
 	@if command -v valgrind >/dev/null; then \
-	  set -x; $(RUNNER)="$(VALGRIND)" cargo test --quiet --package windlass-core \
+	  set -x; $(RUNNER)="$(VALGRIND)" cargo test --quiet --package windlass-core --all-features \
 	    --lib --target $(HOST) --target-dir target/valgrind -- $(UNSAFE_ROOMS); \
 	else echo "make sanitize: valgrind is missing (apt-get install valgrind): its part is left out"; fi
 

@@ -11,6 +11,7 @@ Task = Literal[
     "fresh",
     "forward",
     "columns",
+    "walk",
     "plan",
     "import",
     "call",

@@ -21,6 +21,14 @@ DIRECT_LIMIT = Competitor(
     states=(COLD,),  # Whatever is cached, it asks the disk.
 )
 LIMITS = (LIMIT, DIRECT_LIMIT)
+WIDEN_LIMIT = Competitor(
+    "widen-limit",
+    "raw limit, widened",
+    "raw_limit",
+    "widen",
+    setting="pread by 1 MiB, to float32 past the cache, a thread for each processor",
+    states=(WARM,),  # So few threads leave a disk idle.
+)
 MAPPED = Competitor("windlass-mapped", "windlass (mapped)", "windlass_loader", "mapped")
 OWNED = Competitor("windlass-owned", "windlass (owned)", "windlass_loader", "owned")
 SAFETENSORS = Competitor("safetensors", "safetensors", "safetensors_loader")
@@ -39,6 +47,11 @@ FILE_READERS = (MAPPED, OWNED, SAFETENSORS)
 CUTTERS = (
     Competitor("windlass", "windlass.Checkpoint.load", "windlass_loader"),
     Competitor("safetensors", "safe_open, get_slice", "safetensors_loader"),
+)
+WALKERS = (
+    Competitor("windlass", "windlass.Checkpoint.stream", "windlass_loader", setting='budget="4GB"'),
+    Competitor("windlass-owned", "windlass.Checkpoint.load", "windlass_loader", "owned"),
+    Competitor("safetensors", "safe_open, get_tensor", "safetensors_loader"),
 )
 FRESH_READERS = (
     Competitor("windlass", "windlass.Checkpoint.load", "windlass_loader"),
@@ -115,7 +128,7 @@ LOADS = (
         "TinyLlama-1.1B, bf16 file into float32 parameters",
         "fill",
         "tinyllama",
-        FILLERS,
+        (*FILLERS, WIDEN_LIMIT),
         model_dtype="float32",
     ),
     Workload(
@@ -146,6 +159,13 @@ LOADS = (
         "columns",
         "tinyllama",
         CUTTERS,
+    ),
+    Workload(
+        "stream",
+        "TinyLlama-1.1B tensor by tensor, every byte touched, none kept",
+        "walk",
+        "tinyllama",
+        WALKERS,
     ),
     Workload(
         "llama70b-plan",

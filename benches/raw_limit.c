@@ -1,19 +1,24 @@
 // The machine's limit: N threads of pread into memory that is touched already, each through 32 MiB
-// from front to back before it takes the next. DIRECT is 1 for reads past the page cache, into huge
-// pages: of whole blocks of the file, so that nothing has to be copied.
+// from front to back before it takes the next. MODE is `plain`, `direct` for reads past the page cache,
+// into huge pages: of whole blocks of the file, so that nothing has to be copied; or `widen` for BF16
+// that becomes F32 on its way.
 //
-//   raw_limit THREADS DIRECT FILE OFFSET BYTES [FILE OFFSET BYTES ...]
+//   raw_limit THREADS MODE FILE OFFSET BYTES [FILE OFFSET BYTES ...]
 //
 // Prints one JSON line. The clock covers opening the files, starting the threads and every read;
 // touching the memory happens before it, the checksum (sum of 64-bit words) after it.
 
 #include "raw_chunks.h"
 
-static uint64_t checksum(const char *data, uint64_t bytes) {
+static uint64_t checksum(const char *data, uint64_t bytes, int widened) {
     uint64_t sum = 0;
     for (uint64_t at = 0; at < bytes; at += sizeof(uint64_t)) {
         uint64_t word;  // Never past the end: BYTES is a whole number of words.
-        memcpy(&word, data + at, sizeof word);
+        if (widened) {
+            for (int i = 0; i < 4; i++) memcpy((char *)&word + 2 * i, data + 2 * at + 4 * i + 2, 2);
+        } else {
+            memcpy(&word, data + at, sizeof word);
+        }
         sum += word;
     }
     return sum;
@@ -31,10 +36,10 @@ static uint64_t widen(struct part *part) {
 int main(int count, char **arguments) {
     int threads = count > 1 ? atoi(arguments[1]) : 0;
     if (count < 6 || (count - 3) % 3 != 0 || threads < 1 || threads > MAX_THREADS) {
-        fprintf(stderr, "usage: raw_limit THREADS DIRECT FILE OFFSET BYTES [FILE OFFSET BYTES ...]\n");
+        fprintf(stderr, "usage: raw_limit THREADS plain|direct|widen FILE OFFSET BYTES [FILE OFFSET BYTES ...]\n");
         return 2;
     }
-    int direct = atoi(arguments[2]);
+    int direct = strcmp(arguments[2], "direct") == 0, widened = strcmp(arguments[2], "widen") == 0;
     struct job job = {.part_count = (size_t)(count - 3) / 3};
     job.parts = calloc(job.part_count, sizeof *job.parts);
     uint64_t *before = calloc(job.part_count, sizeof *before);
@@ -51,6 +56,7 @@ int main(int count, char **arguments) {
             return 2;
         }
         data_bytes[i] = job.parts[i].bytes;
+        job.parts[i].widened = widened;
         bytes += data_bytes[i];
         if (direct) before[i] = widen(&job.parts[i]);
     }
@@ -62,7 +68,7 @@ int main(int count, char **arguments) {
 
     uint64_t sum = 0;
     for (size_t i = 0; i < job.part_count; i++) {
-        sum += checksum(job.parts[i].memory + before[i], data_bytes[i]);
+        sum += checksum(job.parts[i].memory + before[i], data_bytes[i], widened);
     }
     printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"threads\": %d, \"chunk_bytes\": %d, "
            "\"checksum\": %" PRIu64 ", \"peak_resident_bytes\": %" PRIu64 "}\n",

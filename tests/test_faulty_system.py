@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -26,14 +27,18 @@ state = {f"t{n}": torch.randn(600, 1000) for n in range(4)}
 windlass.save_torch_state_dict(state, folder / "model", max_shard_size="5MB")
 
 @contextlib.contextmanager
-def failing(file, code, every, maps=False):
+def failing(file, code, every, io="buffered"):
     os.environ.update(FAULTY_FILE=file, FAULTY_ERRNO=str(code), FAULTY_EVERY=str(every))
-    if maps:
+    if io == "mapped" and code == errno.EIO:
         os.environ["FAULTY_MAPS"] = "1"
+    if io == "uring":
+        os.environ["FAULTY_QUEUES"] = "1"
     try:
         yield
     finally:
-        for name in ("FAULTY_FILE", "FAULTY_ERRNO", "FAULTY_EVERY", "FAULTY_MAPS"):
+        for name in (
+            "FAULTY_FILE", "FAULTY_ERRNO", "FAULTY_EVERY", "FAULTY_MAPS", "FAULTY_QUEUES"
+        ):
             os.environ.pop(name, None)
 
 class Target(torch.nn.Module):
@@ -47,6 +52,26 @@ def load(io):
     windlass.load_sharded_checkpoint(model, folder / "model", io=io, threads=2)
     return model
 
+def load_columns(io):
+    checkpoint = windlass.Checkpoint(folder / "model")
+    parts = {name: (..., slice(300, 800)) for name in state}
+    return checkpoint.load(parts, io=io, threads=2)
+
+def stream(io):
+    checkpoint = windlass.Checkpoint(folder / "model")
+    return dict(checkpoint.stream(io=io, threads=2, budget="100MB"))
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+columns = {name: value[:, 300:800] for name, value in state.items()}
+READS = {
+    "load": lambda io: same(load(io).state_dict(), state),
+    "columns": lambda io: same(load_columns(io), columns),
+    "stream": lambda io: same(stream(io), state),
+}
+
 def attempt(act):
     try:
         act()
@@ -58,14 +83,12 @@ def attempt(act):
     return None
 
 found = {}
-for io in ("buffered", "direct", "mapped"):
-    with failing("model-0", errno.EINTR, 2):
-        found["interrupted " + io] = attempt(
-            lambda: [torch.testing.assert_close(one, state[name], rtol=0, atol=0)
-                     for name, one in load(io).state_dict().items()])
-    file = "" if io == "mapped" else "model-0"
-    with failing(file, errno.EIO, 8, maps=io == "mapped"):
-        found["failing " + io] = attempt(lambda: load(io))
+for io in ("buffered", "direct", "mapped", "uring"):
+    for what, read in READS.items():
+        with failing("model-0", errno.EINTR, 2, io):
+            found[f"interrupted {what} {io}"] = attempt(lambda: read(io))
+        with failing("model-0", errno.EIO, 8 if io != "uring" else 3, io):
+            found[f"failing {what} {io}"] = attempt(lambda: read(io))
 
 for durable in (False, True):
     way = "durable" if durable else "plain"
@@ -110,22 +133,27 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_interrupted_calls_are_made_again(found: dict[str, Any]) -> None:
     tried = {name: error for name, error in found.items() if name.startswith("interrupted")}
-    assert len(tried) == 5
+    assert len(tried) == 14
     assert {name: error for name, error in tried.items() if error} == {}
 
 
-@pytest.mark.parametrize("io", ["buffered", "direct", "mapped"])
+@pytest.mark.parametrize("what", ["load", "columns", "stream"])
+@pytest.mark.parametrize("io", ["buffered", "direct", "mapped", "uring"])
 def test_disk_that_fails_half_way_is_named_with_file_and_tensor(
-    found: dict[str, Any], io: str
+    found: dict[str, Any], io: str, what: str
 ) -> None:
-    error = found[f"failing {io}"]
+    error = found[f"failing {what} {io}"]
+    if error is None:
+        assert io == "uring", "only queues may be refused by the system"
+        return
     assert {"ReadFailed", "OSError"} <= set(error["kind"])
-    assert error["errno"] is not None
+    assert error["errno"] == errno.EIO
     assert "model-0000" in error["text"]
     assert "tensor `t" in error["text"]
-    (note,) = error["notes"]
-    assert "partly loaded" in note
-    assert "`t" in note
+    if what == "load":  # Which fills what the caller has.
+        (note,) = error["notes"]
+        assert "partly loaded" in note
+        assert "`t" in note
 
 
 def test_disk_that_fails_during_a_save_leaves_the_old_checkpoint(found: dict[str, Any]) -> None:

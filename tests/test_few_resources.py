@@ -62,7 +62,8 @@ tried = {
     "pickles": lambda: windlass.save_torch_state_dict(
         state, folder / "p", max_shard_size=4000, safe_serialization=False),
     "open": lambda: windlass.Checkpoint(folder / "c"),
-    **{io: (lambda io: lambda: load(io=io))(io) for io in ("auto", "mapped", "buffered", "direct")},
+    **{io: (lambda io: lambda: load(io=io))(io) for io in (
+        "auto", "mapped", "buffered", "direct", "uring")},
     "dropping": lambda: load(cache="drop"),
     "assign": lambda: load(assign=True),
     "assign owned": lambda: load(assign=True, memory="owned"),
@@ -71,6 +72,9 @@ tried = {
     "stream": lambda: same(
         dict(windlass.Checkpoint(folder / "c").stream(budget="1MB")), state),
     "all": lambda: same(windlass.Checkpoint(folder / "c").load(), state),
+    "parts": lambda: same(
+        windlass.Checkpoint(folder / "c").load(dict.fromkeys(state, slice(0, 999, 3))),
+        {name: value[0:999:3] for name, value in state.items()}),
     "verify": lambda: windlass.verify(folder / "d"),
 }
 found = {name: attempt(act) for name, act in tried.items()}
@@ -120,6 +124,9 @@ tried = {
     "into a model": lambda: load(plain),
     "mapped": lambda: load(plain, io="mapped"),
     "direct": lambda: load(plain, io="direct"),
+    "uring": lambda: load(plain, io="uring"),
+    "parts": lambda: windlass.Checkpoint(folder / "c").load(
+        dict.fromkeys(state, slice(0, None, 3))),
     "cast": lambda: load(cast),
     "staged": lambda: load(far),
     "assigned": lambda: load(model_of({}), strict=False, assign=True),

@@ -1,11 +1,13 @@
 """The raw limit: runs `raw_limit.c` over the data of all shards and checks its checksum.
 
-The variant `direct` reads past the page cache, `threads-N` with so many threads.
+The variant `direct` reads past the page cache, `widen` makes float32 of bfloat16 with a thread for
+each processor, `threads-N` reads with so many threads.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -42,8 +44,11 @@ def main() -> None:
     paths = sorted(arguments.folder.glob("*.safetensors"))
     headers = {path: read_header(path) for path in paths}
     _, _, threads = arguments.variant.partition("threads-")
-    numbers = (threads or arguments.threads, int(arguments.variant == "direct"))
-    command = [*map(str, (binary_beside(arguments.folder, "raw_limit"), *numbers))]
+    mode = arguments.variant if arguments.variant in ("direct", "widen") else "plain"
+    if mode == "widen":
+        threads = str(os.cpu_count() or 1)  # Nobody waits for a disk.
+    binary = binary_beside(arguments.folder, "raw_limit")
+    command = [*map(str, (binary, threads or arguments.threads, mode))]
     for path, header in headers.items():
         command += [str(path), str(header.data_offset), str(header.data_bytes)]
     files = files_read(arguments.workload, arguments.folder, ".safetensors")

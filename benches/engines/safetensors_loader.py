@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_columns, run_forward, run_fresh, run_plan, run_read
+from engines.tasks import run_columns, run_forward, run_fresh, run_plan, run_read, run_walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -39,6 +40,14 @@ def get_columns(folder: Path, columns: Columns) -> dict[str, torch.Tensor]:
                 part = file.get_slice(name)[..., : columns[name]]
                 loaded[name] = part.contiguous()
     return loaded
+
+
+def walk(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give each tensor of each shard."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                yield name, file.get_tensor(name)
 
 
 def map_files(paths: list[Path]) -> dict[str, torch.Tensor]:
@@ -70,6 +79,8 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.workload.task == "plan":
         run_plan(open_all, arguments)
+    elif arguments.workload.task == "walk":
+        run_walk(walk, arguments)
     elif arguments.workload.task == "columns":
         run_columns(get_columns, arguments)
     elif arguments.workload.task == "fresh":

@@ -12,6 +12,7 @@ from checkpoints.models import build_model
 from checkpoints.naive_reader import read_tensors
 
 from engines.proof import (
+    WORD_MASK,
     ProofError,
     sum_of_words,
     verify_columns,
@@ -105,6 +106,29 @@ def run_forward(
         raise ProofError(message)
     facts = verify_tensors(loaded, arguments.folder)
     emit(measurement, **facts, seconds_before_touch=before_pass)
+
+
+def run_walk(
+    walk: Callable[[Path], Iterable[tuple[str, torch.Tensor]]], arguments: Arguments
+) -> None:
+    """Time `walk(folder)`, with a pass over every byte of each tensor, which is then let go."""
+
+    def walk_and_touch() -> tuple[int, int, int]:
+        count, num_bytes, checksum = 0, 0, 0
+        for _, tensor in walk(arguments.folder):
+            count += 1
+            num_bytes += tensor.nbytes
+            checksum = (checksum + sum_of_words([tensor])) & WORD_MASK
+        return count, num_bytes, checksum
+
+    found, measurement = measure(walk_and_touch, arguments)
+    paths = sorted(arguments.folder.glob("*.safetensors"))
+    tensors = [tensor for path in paths for _, tensor in read_tensors(path)]
+    num_bytes = sum(tensor.nbytes for tensor in tensors)
+    if found != (len(tensors), num_bytes, sum_of_words(tensors)):
+        message = "the walk saw other bytes"
+        raise ProofError(message)
+    emit(measurement, bytes=num_bytes, tensors=len(tensors), proof="checksum of all data equal")
 
 
 def run_columns(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal, cast
 import windlass
 
 from engines.protocol import parse_arguments
-from engines.tasks import run_columns, run_fill, run_forward, run_fresh, run_plan, run_read
+from engines.tasks import (
+    run_columns,
+    run_fill,
+    run_forward,
+    run_fresh,
+    run_plan,
+    run_read,
+    run_walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +62,12 @@ def load_checkpoint(paths: list[Path]) -> dict[str, torch.Tensor]:
     return windlass.Checkpoint(paths[0].parent).load()
 
 
+def walk(folder: Path, variant: str) -> Iterable[tuple[str, torch.Tensor]]:
+    """Give each tensor, read one after the other or all at once."""
+    checkpoint = windlass.Checkpoint(folder)
+    return checkpoint.load().items() if variant == "owned" else checkpoint.stream()
+
+
 READERS: dict[str, Read] = {
     "default": load_checkpoint,
     "owned": file_by_file(partial(windlass.load_file, memory="owned")),
@@ -75,6 +89,8 @@ def main() -> None:
     task, variant = arguments.workload.task, arguments.variant
     if task == "plan":
         run_plan(open_and_plan, arguments)
+    elif task == "walk":
+        run_walk(partial(walk, variant=variant), arguments)
     elif task == "columns":
         run_columns(load_columns, arguments)
     elif task == "fresh":

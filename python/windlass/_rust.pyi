@@ -29,6 +29,7 @@ __all__ = [
     "encode_header",
     "find_aliases",
     "find_touching",
+    "memory_within_limits",
     "parse_header",
     "plan_shards",
     "prefetch",
@@ -254,6 +255,12 @@ class PausedGc:
 
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
+
+def memory_within_limits() -> int | None:
+    """Return the bytes that the limits of the control groups leave, free swap counted in.
+
+    None without a limit.
+    """
 
 def available_memory() -> int | None:
     """Return the bytes that this process may still use: the machine's, or its cgroup's if less.

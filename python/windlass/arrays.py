@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 from windlass import _rust
 from windlass.cuts import cut
 from windlass.errors import InvalidSlice
+from windlass.memory import refuse_beyond_limit
 from windlass.options import check_options
 from windlass.prefetch import prefetch_budget, start_prefetch
 from windlass.progress import track
@@ -178,7 +179,12 @@ def read_owned(
     settings: ReadSettings,
     progress: Progress,
 ) -> dict[str, Array]:
-    """Read tensors into new memory of their own."""
+    """Read tensors into new memory of their own.
+
+    Raises:
+        NotEnoughMemory: before anything is read, if it is clear that there is not enough.
+    """
+    refuse_beyond_limit(sum(info.nbytes for info in infos.values()), f"`{table.path()}`")
     arrays = {name: adapter.empty(name, info) for name, info in infos.items()}
     destinations = list(map(adapter.destination, arrays.values()))
     with track(sum(info.nbytes for info in infos.values()), progress) as tell:
@@ -223,11 +229,12 @@ def _read_cuts(
     settings: ReadSettings,
     progress: Progress,
 ) -> dict[str, Array]:
+    sizes = [math.prod(cut.shape) * _rust.DTYPES[infos[name].dtype] for name, cut in cuts.items()]
+    refuse_beyond_limit(sum(sizes) // 8, f"`{table.path()}`")
     parts = {
         name: adapter.empty(name, infos[name]._replace(shape=cut.shape))
         for name, cut in cuts.items()
     }
-    sizes = [math.prod(cut.shape) * _rust.DTYPES[infos[name].dtype] for name, cut in cuts.items()]
     with track(sum(sizes) // 8, progress) as tell:
         stats = table.read_cuts(
             list(cuts),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from windlass import _rust
 from windlass.layout import find_safetensors
+from windlass.memory import half_of_memory
 from windlass.opening import open_found
 from windlass.options import check_options, check_word
 from windlass.quiet import paused_gc
@@ -259,5 +260,4 @@ class Checkpoint(Mapping[str, TensorInfo]):
 
 def _cache_for(nbytes: int) -> Cache:
     """Keep what fits beside all else; the rest would push out what others need, and itself."""
-    available = _rust.available_memory()
-    return "drop" if available is not None and nbytes > available // 2 else "keep"
+    return "drop" if nbytes > half_of_memory() else "keep"

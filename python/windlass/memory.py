@@ -6,6 +6,7 @@ import mmap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from windlass import _rust
 from windlass.errors import NotEnoughMemory, WindlassError
 
 if TYPE_CHECKING:
@@ -36,6 +37,29 @@ def memory_for(what: str, kind: type[NotEnoughMemory] = NotEnoughMemory) -> Iter
         for note in getattr(error, "__notes__", ()):
             told.add_note(note)
         raise told from error
+
+
+def half_of_memory() -> int:
+    """Half of what is available: the rest is for those who work with it."""
+    available = _rust.available_memory()
+    return (1 << 63) if available is None else available // 2
+
+
+def refuse_beyond_limit(nbytes: int, what: str) -> None:
+    """Refuse memory that the limits of the control groups do not leave.
+
+    The system gives it, and ends the process when it is touched.
+
+    Raises:
+        NotEnoughMemory: more is needed than they leave.
+    """
+    room = _rust.memory_within_limits()
+    if room is not None and nbytes > room:
+        message = (
+            f"{what}: not enough memory: {nbytes} bytes are needed, the memory limit of this "
+            f"process (its control group) leaves {room}"
+        )
+        raise NotEnoughMemory(message)
 
 
 def check_room(nbytes: int) -> None:

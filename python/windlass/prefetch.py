@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from windlass import _rust
+from windlass.memory import half_of_memory
 from windlass.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def prefetch_budget(prefetch: Prefetch, memory: Memory) -> int:
         TypeError: neither a bool nor a size.
     """
     if isinstance(prefetch, bool):
-        budget = _half_of_memory() if prefetch else 0
+        budget = half_of_memory() if prefetch else 0
     else:
         budget = parse_size(prefetch)
     if budget and memory != "mapped":
@@ -46,9 +47,3 @@ def start_prefetch(
     return _rust.prefetch(
         parts, budget, lambda error: logger.debug("`%s`: reading ahead failed: %s", path, error)
     )
-
-
-def _half_of_memory() -> int:
-    """Half of what is available: the rest is for those who work with it."""
-    available = _rust.available_memory()
-    return (1 << 63) if available is None else available // 2

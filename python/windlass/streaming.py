@@ -25,6 +25,10 @@ Array = TypeVar("Array")
 _MOST_BLOCK_BYTES = 64 << 20
 _BLOCKS_IN_BUDGET = 8
 
+#: What is read ahead at a time, in bytes: more keeps no more threads busy, and memory that the loop
+#: lets go of is had again for what comes next.
+_AHEAD_BYTES = 512 << 20
+
 #: Tensors begin at multiples of this within a block, in bytes: what torch gives its own.
 _ALIGNMENT = 64
 
@@ -59,7 +63,8 @@ def stream(
     Raises:
         BudgetExceeded: at once, if a tensor is larger than the budget.
     """
-    blocks = plan_blocks(infos, min(_MOST_BLOCK_BYTES, budget // _BLOCKS_IN_BUDGET))
+    block_bytes = min(_MOST_BLOCK_BYTES, budget // _BLOCKS_IN_BUDGET)
+    blocks = _even(plan_blocks(infos, block_bytes), block_bytes)
     for block in blocks:
         _check_fits(block, budget)
     return _deliver(table, deque(blocks), adapter, _Room(budget), settings)
@@ -78,6 +83,13 @@ def plan_blocks(infos: Mapping[str, TensorInfo], block_bytes: int) -> list[Block
         blocks[-1] = blocks[-1]._replace(nbytes=end + info.nbytes)
         end = -(-place.file_range[1] // _ALIGNMENT) * _ALIGNMENT
     return blocks
+
+
+def _even(blocks: list[Block], block_bytes: int) -> list[Block]:
+    """Give blocks of small tensors memory of one size, so that one can have that of another."""
+    most = max((block.nbytes for block in blocks), default=0)
+    even = min(block_bytes, most)
+    return [block._replace(nbytes=max(block.nbytes, even)) for block in blocks]
 
 
 class _Room:
@@ -111,6 +123,11 @@ class _Reads:
     def __len__(self) -> int:
         return len(self._begun)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that was begun."""
+        return sum(block.nbytes for block in self._begun)
+
     def begin(self, block: Block) -> None:
         """Read a block, for which room has been taken."""
         starts = [place.file_range[0] for place in block.places.values()]
@@ -142,7 +159,7 @@ def _deliver(
     reads = _Reads(table, reader, room)
     try:
         while blocks or reads:
-            while blocks and room.take(blocks[0].nbytes):
+            while blocks and reads.nbytes < _AHEAD_BYTES and room.take(blocks[0].nbytes):
                 reads.begin(blocks.popleft())
             if not reads:
                 _wait_for_room(blocks[0], room)

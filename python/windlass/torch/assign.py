@@ -5,11 +5,13 @@ Names that were one tensor stay one tensor.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.parameter import Parameter
 
 from windlass.errors import UnsupportedParameter
+from windlass.memory import refuse_beyond_limit
 from windlass.torch.fill import Fill
 from windlass.torch.tensors import new_tensor
 
@@ -127,9 +129,12 @@ def _load(
         mapped = {name: source.tensor(name) for name in names}
         source.prefetch(names, settings.prefetch)
         return mapped
-    layouts = ((name, source.layout(name)) for name in names)
+    layouts = {name: source.layout(name) for name in names}
+    nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in layouts.values())
+    refuse_beyond_limit(nbytes, f"{len(names)} tensors to be assigned")
     loaded = {
-        name: new_tensor(f"tensor `{name}`", shape, dtype) for name, (dtype, shape) in layouts
+        name: new_tensor(f"tensor `{name}`", shape, dtype)
+        for name, (dtype, shape) in layouts.items()
     }
     fills = [Fill(name, tensor) for name, tensor in loaded.items()]
     source.fill(fills, settings._replace(fresh=True))

@@ -215,7 +215,8 @@ impl Checkpoint {
         Error::Io { path, tensor, action: "reading", source }
     }
 
-    fn shrunk(&self, shard: usize, path: PathBuf) -> Error {
+    /// Says which tensor a shard has lost part of.
+    pub(crate) fn shrunk(&self, shard: usize, path: PathBuf) -> Error {
         let found = path.metadata().map_or(0, |metadata| metadata.len());
         let cut = self.find_in_shard(shard, |tensor| tensor.file_range.end > found);
         let (tensor, expected) = cut

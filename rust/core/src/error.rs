@@ -3,6 +3,7 @@
 //! [`FormatError`] is about bytes and knows no path; [`enum@Error`] adds the file.
 
 use crate::dtype::Dtype;
+use crate::sys::file::FileIdentity;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -289,6 +290,17 @@ pub enum Error {
         expected: String,
         /// Identity now.
         found: String,
+    },
+    /// Somebody wrote to the file while it was read: what was read may be neither the old bytes nor
+    /// the new ones.
+    #[error("`{}`: the file was written to while it was read: expected {expected}, found {found}", .path.display())]
+    Rewritten {
+        /// The file.
+        path: PathBuf,
+        /// Identity when the header was read.
+        expected: FileIdentity,
+        /// Identity after the last read.
+        found: FileIdentity,
     },
     /// The file ended within a tensor.
     #[error("`{}`: the file shrank while it was read: tensor `{tensor}` should end at byte {expected}, the file has {found}", .path.display())]

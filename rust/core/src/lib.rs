@@ -60,7 +60,7 @@ pub use index::Index;
 pub use names::ByName;
 pub use read::{
     Ahead, BlockReader, Cache, Control, Cut, CutJob, Io, Job, JobDest, Place, Prefetch,
-    ReadOptions, ReadStats, Way, Ways,
+    ReadOptions, ReadStats, Spare, Way, Ways,
 };
 pub use save::{Family, Save, SaveOptions};
 pub use sys::dest::Dest;

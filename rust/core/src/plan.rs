@@ -35,11 +35,12 @@ pub struct PlanOptions {
 impl Default for PlanOptions {
     /// Chunks of 2 MiB: large enough that the call does not matter, small enough that what
     /// sixteen threads have in flight (32 MiB) is read soon after Ctrl-C. Those of elements are in
-    /// the cache when they are converted.
+    /// the cache when they are converted, and long enough for a transposed destination to be written
+    /// line by line: 1.3 GB of `BF16` took 0.12 s in chunks of 1 MiB, 0.17 s of 512 KiB, 0.27 s of 256.
     fn default() -> Self {
         Self {
             chunk_bytes: 2 << 20,
-            element_chunk_bytes: 256 << 10,
+            element_chunk_bytes: 1 << 20,
             max_gap: 4096,
             max_pieces: crate::sys::file::MAX_BUFFERS,
         }
@@ -54,7 +55,10 @@ impl PlanOptions {
     pub fn in_blocks(&self, block_bytes: u64, most_bytes: u64) -> Self {
         let most_blocks = (most_bytes / block_bytes).max(1);
         let blocks = self.chunk_bytes.div_ceil(block_bytes).clamp(1, most_blocks);
-        Self { chunk_bytes: blocks * block_bytes, ..*self }
+        let chunk_bytes = blocks * block_bytes;
+        // An element that begins before the end of a chunk is read whole.
+        let element_chunk_bytes = self.element_chunk_bytes.min((chunk_bytes / 2).max(block_bytes));
+        Self { chunk_bytes, element_chunk_bytes, ..*self }
     }
 }
 

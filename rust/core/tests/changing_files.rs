@@ -162,6 +162,46 @@ fn a_file_that_shrinks_while_being_read_names_the_tensor_that_is_cut() {
     }
 }
 
+/// Writes the same number of other bytes to a file that stays the same otherwise.
+fn rewrite(path: &Path) {
+    let (len, time) = (path.metadata().unwrap().len(), modified(path));
+    let mut file = File::options().write(true).open(path).unwrap();
+    io::Write::write_all(&mut file, &vec![7; usize::try_from(len).unwrap()]).unwrap();
+    file.set_modified(time + Duration::from_nanos(1)).unwrap();
+}
+
+#[test]
+fn a_file_rewritten_while_it_is_read_is_refused_and_nothing_of_it_counts_as_loaded() {
+    for io in EVERY_IO {
+        let opened = Opened::new();
+        let rewrite = |shard: &Shard| rewrite(&shard.path);
+        let backend = AfterOpening { inner: backend(io), then: &rewrite };
+        let control = Control::default();
+        let error = opened.read_with(&backend, &control).unwrap_err();
+        let message = error.to_string();
+        let Error::Rewritten { path, expected, found } = error else { panic!("{io:?}: {error}") };
+        let words = "was written to while it was read";
+        let told =
+            format!("`{}`: the file {words}: expected {expected}, found {found}", path.display());
+        assert_eq!(message, told);
+        assert_eq!(path, opened.shard());
+        assert!(expected.len == found.len && expected != found, "{expected}, {found}");
+        let touched = control.ledger().unwrap().touched();
+        assert!(touched.len() > 1 && touched.iter().all(|one| !one.whole), "{io:?}: {touched:?}");
+    }
+}
+
+#[test]
+fn a_file_that_gets_another_name_or_other_permissions_while_it_is_read_is_the_same() {
+    for io in EVERY_IO {
+        let opened = Opened::new();
+        let link =
+            |shard: &Shard| fs::hard_link(&shard.path, shard.path.with_extension("b")).unwrap();
+        let backend = AfterOpening { inner: backend(io), then: &link };
+        opened.read_with(&backend, &Control::default()).unwrap();
+    }
+}
+
 #[test]
 fn a_map_of_a_file_that_shrank_is_not_touched_beyond_its_end() {
     let opened = Opened::new();

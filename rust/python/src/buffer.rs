@@ -15,9 +15,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_int, c_void};
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use windlass_core::convert::{Layout, StridedDest, StridedSource};
-use windlass_core::{Dest, Mapping, Source};
+use windlass_core::{Dest, Mapping, Source, Spare};
 
 /// Writable memory of the host, kept alive as long as this value.
 pub(crate) struct WriteBuf(Memory);
@@ -239,18 +239,35 @@ fn is_c_contiguous(shape: &[i64], strides: &[i64]) -> bool {
 /// The map lives until the last object that looks into it is gone; there is no way to close it
 /// earlier, so no tensor can be left without its memory.
 #[pyclass(frozen, weakref, name = "Mapping", module = "windlass._rust")]
-pub(crate) struct PyMapping(Arc<Mapping>);
+pub(crate) struct PyMapping {
+    map: Arc<Mapping>,
+    /// Where it is given back to.
+    spare: Weak<Spare>,
+}
 
 impl From<Mapping> for PyMapping {
     fn from(mapping: Mapping) -> Self {
-        Self(Arc::new(mapping))
+        Self { map: Arc::new(mapping), spare: Weak::new() }
+    }
+}
+
+impl Drop for PyMapping {
+    fn drop(&mut self) {
+        if let Some(spare) = self.spare.upgrade() {
+            spare.give_back(&self.map);
+        }
     }
 }
 
 impl PyMapping {
     /// The map itself.
     pub(crate) fn map(&self) -> &Arc<Mapping> {
-        &self.0
+        &self.map
+    }
+
+    /// Memory that is given back when nobody looks into it any more.
+    pub(crate) fn borrowed(memory: Mapping, spare: Weak<Spare>) -> Self {
+        Self { map: Arc::new(memory), spare }
     }
 }
 
@@ -264,7 +281,7 @@ impl PyMapping {
     }
 
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.map.len()
     }
 
     /// # Safety
@@ -274,7 +291,7 @@ impl PyMapping {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        let mapping = &slf.get().0;
+        let mapping = &slf.get().map;
         let len =
             isize::try_from(mapping.len()).map_err(|_| PyBufferError::new_err("too large"))?;
         let start = mapping.as_mut_ptr().cast();

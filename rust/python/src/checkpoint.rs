@@ -26,6 +26,10 @@ type PyEntry<'py> = (String, &'static str, Bound<'py, PyTuple>, u64, u64);
 /// Runs of a cut this near to each other are read as one.
 const CUT_GAP: u64 = 64 << 10;
 
+/// What is read of near runs at a time. The first eighth of the columns of 2.2 GB: 0.19 s, 0.21 s by
+/// 256 KiB, 0.23 s by 1 MiB (warm, medians of 7 interleaved rounds).
+const CUT_CHUNK: u64 = 512 << 10;
+
 #[pyclass(frozen, name = "Checkpoint", module = "windlass._rust")]
 pub(crate) struct PyCheckpoint(Arc<Checkpoint>);
 
@@ -222,7 +226,11 @@ impl PyCheckpoint {
         if [shapes.len(), cuts.len(), destinations.len()] != [names.len(); 3] {
             return Err(PyValueError::new_err("expected lists of equal length"));
         }
-        let plan = PlanOptions { max_gap: CUT_GAP, ..PlanOptions::default() };
+        let plan = PlanOptions {
+            max_gap: CUT_GAP,
+            element_chunk_bytes: CUT_CHUNK,
+            ..PlanOptions::default()
+        };
         let options = ReadOptions { plan, fresh, ..parse_options(threads, io, cache)? };
         let parts = names.iter().zip(shapes).zip(cuts.into_iter().zip(&mut destinations));
         let parts = parts
@@ -289,6 +297,12 @@ pub(crate) fn read_index(
 #[pyfunction]
 pub(crate) fn available_memory() -> Option<u64> {
     windlass_core::sys::memory::available_memory()
+}
+
+/// Bytes that limits leave this process; see `windlass_core::sys::memory`.
+#[pyfunction]
+pub(crate) fn memory_within_limits() -> Option<u64> {
+    windlass_core::sys::memory::memory_within_limits()
 }
 
 fn strictness(strict_format: bool) -> Strictness {

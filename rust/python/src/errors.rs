@@ -74,7 +74,9 @@ fn class(error: &Error) -> PyErr {
         Error::PermissionDenied { .. } => python::ShardNotReadable::new_err(message),
         Error::NotAFile { .. } => python::NotARegularFile::new_err(message),
         Error::Io { source, .. } => read_class(source, message),
-        Error::Replaced { .. } | Error::Shrunk { .. } => python::FileChanged::new_err(message),
+        Error::Replaced { .. } | Error::Rewritten { .. } | Error::Shrunk { .. } => {
+            python::FileChanged::new_err(message)
+        }
         Error::Format { source, .. } => format_class(source, message),
         Error::Index { source, .. } => index_class(source, message),
         Error::ListedButAbsent { .. } | Error::InTwoShards { .. } => {
@@ -145,6 +147,7 @@ fn attach_facts(py: Python<'_>, exception: &PyErr, error: &Error) -> PyResult<()
         | Error::NoSpace { path, .. }
         | Error::Locked { path, .. }
         | Error::Replaced { path, .. }
+        | Error::Rewritten { path, .. }
         | Error::Shrunk { path, .. } => (path, None),
         _ => return Ok(()),
     };

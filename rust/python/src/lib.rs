@@ -25,7 +25,9 @@ mod _rust {
     #[pymodule_export]
     use super::buffer::PyMapping;
     #[pymodule_export]
-    use super::checkpoint::{PyCheckpoint, PyWays, available_memory, parse_header, read_index};
+    use super::checkpoint::{
+        PyCheckpoint, PyWays, available_memory, memory_within_limits, parse_header, read_index,
+    };
     #[pymodule_export]
     use super::copy::copy_fresh;
     #[pymodule_export]

@@ -9,7 +9,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use windlass_core::{BlockReader, Checkpoint, Mapping, Place};
+use windlass_core::{BlockReader, Checkpoint, Place};
 
 /// How often signals are looked at while a block is waited for.
 const POLL: Duration = Duration::from_millis(20);
@@ -52,7 +52,8 @@ impl PyBlockReader {
     ) -> PyResult<()> {
         let refused =
             |error| PyMemoryError::new_err(format!("no {nbytes} bytes of memory: {error}"));
-        let memory = Mapping::anonymous(nbytes).map_err(refused)?;
+        let memory = self.lock().as_ref().map(|reader| reader.memory(nbytes)).ok_or_else(closed)?;
+        let memory = memory.map_err(refused)?;
         let begin = || {
             let reader = self.lock();
             let Some(reader) = reader.as_ref() else { return Ok(false) };
@@ -72,11 +73,12 @@ impl PyBlockReader {
 
     fn take(&self, py: Python<'_>) -> PyResult<PyMapping> {
         loop {
-            match py.detach(|| self.lock().as_ref().map(|reader| reader.take(POLL))) {
+            let take = |reader: &BlockReader| (reader.take(POLL), Arc::downgrade(reader.spare()));
+            match py.detach(|| self.lock().as_ref().map(take)) {
                 None => return Err(closed()),
-                Some(Err(error)) => return Err(to_python(py, &error)),
-                Some(Ok(Some(memory))) => return Ok(PyMapping::from(memory)),
-                Some(Ok(None)) => py.check_signals()?,
+                Some((Err(error), _)) => return Err(to_python(py, &error)),
+                Some((Ok(Some(memory)), spare)) => return Ok(PyMapping::borrowed(memory, spare)),
+                Some((Ok(None), _)) => py.check_signals()?,
             }
         }
     }

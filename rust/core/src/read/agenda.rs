@@ -49,7 +49,7 @@ impl Checkpoint {
     ) -> Result<Agenda<'a>> {
         check_room(jobs.len().saturating_mul(PLAN_BYTES))
             .map_err(|error| Error::io(self.path(), "planning a read", error))?;
-        let ledger = Arc::new(Ledger::of(&jobs));
+        let ledger = Arc::new(Ledger::of(&jobs, |tensor| self.tensor(tensor).1.shard));
         let mut portions: BTreeMap<usize, Portion> = BTreeMap::new();
         let (mut wants, mut dests, mut far) = (Vec::new(), Vec::new(), Vec::new());
         for (position, job) in jobs.into_iter().enumerate() {

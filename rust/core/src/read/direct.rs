@@ -17,6 +17,7 @@ use memmap2::Advice;
 use memmap2::MmapMut;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Bounce memory of one reader: a huge page, where there are any.
@@ -101,9 +102,9 @@ impl DirectFile {
         stop_direct(&self.file)
     }
 
-    /// Reads the blocks of a window, and returns what is wanted of them; `None` when the system
-    /// refuses, or the file ends before.
-    fn fetch(&mut self, window: &Window, block: usize) -> io::Result<Option<&[u8]>> {
+    /// Reads the blocks of a window; whether it did: not when the system refuses, or the file ends
+    /// before.
+    fn fetch(&mut self, window: &Window, block: usize) -> io::Result<bool> {
         let fits = |bounce: &Bounce| bounce.is_huge || !Bounce::is_huge_for(window.len);
         let bounce = match self.bounce.take().filter(fits) {
             Some(bounce) => bounce,
@@ -114,7 +115,7 @@ impl DirectFile {
         while have < window.wanted_end {
             let got = match self.file.read_at(&mut bounce[have..], window.start + have as u64) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if is_refusal(&error) => return Ok(None),
+                Err(error) if is_refusal(&error) => return Ok(false),
                 count => have + count?,
             };
             if got >= window.wanted_end {
@@ -123,11 +124,17 @@ impl DirectFile {
             // A read can only go on at a block, so a block that came in part comes again.
             let whole = got - got % block;
             if whole == have {
-                return Ok(None);
+                return Ok(false);
             }
             have = whole;
         }
-        Ok(Some(&bounce[window.wanted_start..window.wanted_end]))
+        Ok(true)
+    }
+
+    /// What is wanted of the window that was read last.
+    fn fetched(&mut self, window: &Window) -> &[u8] {
+        let bounce = self.bounce.as_mut().expect("a window was read");
+        &bounce.front(window.len)[window.wanted_start..window.wanted_end]
     }
 }
 
@@ -139,15 +146,28 @@ impl ShardReader for DirectFile {
         while offset < end {
             let Some(block) = self.block else { return read_at(&self.file, offset, dests) };
             let window = Window::of(offset, end, block, BOUNCE_BYTES);
-            match self.fetch(&window, block)? {
-                None => self.give_up()?,
-                Some(bytes) => {
-                    dests = fill_front(dests, bytes);
-                    offset += bytes.len() as u64;
-                }
+            if self.fetch(&window, block)? {
+                let bytes = self.fetched(&window);
+                dests = fill_front(dests, bytes);
+                offset += bytes.len() as u64;
+            } else {
+                self.give_up()?;
             }
         }
         Ok(())
+    }
+
+    fn lend(&mut self, range: &Range<u64>) -> io::Result<Option<&[u8]>> {
+        let Some(block) = self.block else { return Ok(None) };
+        let window = Window::of(range.start, range.end, block, BOUNCE_BYTES);
+        if (window.wanted_end - window.wanted_start) as u64 != range.end - range.start {
+            return Ok(None); // Longer than the bounce memory.
+        }
+        if self.fetch(&window, block)? {
+            return Ok(Some(self.fetched(&window)));
+        }
+        self.give_up()?;
+        Ok(None)
     }
 
     fn instead(&self) -> Option<(&'static str, Reason)> {
@@ -155,7 +175,7 @@ impl ShardReader for DirectFile {
     }
 
     /// Also where the system did not refuse: some file systems take the request, and cache.
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(&self.file)
     }
 }
@@ -203,6 +223,21 @@ mod tests {
             let (wanted_start, wanted_end) = (wanted.start, wanted.end);
             let expected = Window { start, len, wanted_start, wanted_end };
             assert_eq!(Window::of(offset, end, 4096, BOUNCE_BYTES), expected, "{offset}..{end}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_fits_the_bounce_memory_is_lent() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        let mut reader = DirectFile::of(file);
+        let refused = reader.block.is_none();
+        for (range, fits) in [(13..1_048_600, true), (0..BOUNCE_BYTES, true), (9..3_000_000, false)]
+        {
+            let lent = reader.lend(&(range.start as u64..range.end as u64)).unwrap();
+            assert_eq!(lent, (fits && !refused).then_some(&bytes[range]));
         }
     }
 

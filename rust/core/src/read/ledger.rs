@@ -11,6 +11,7 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Entry {
+    shard: usize,
     begun: AtomicBool,
     /// Bytes of the file that are still to come.
     left: AtomicU64,
@@ -26,8 +27,10 @@ pub struct Touched {
 }
 
 impl Ledger {
-    pub(super) fn of(jobs: &[Job<'_>]) -> Self {
+    /// `shard_of` says where a job's tensor is, by its position in the checkpoint.
+    pub(super) fn of(jobs: &[Job<'_>], shard_of: impl Fn(usize) -> usize) -> Self {
         let entry = |job: &Job<'_>| Entry {
+            shard: shard_of(job.tensor),
             begun: AtomicBool::new(false),
             left: AtomicU64::new(job.dest.delivered()),
         };
@@ -45,6 +48,13 @@ impl Ledger {
     pub(super) fn fill(&self, arrived: &[(usize, u64)]) {
         for (job, len) in arrived {
             self.entries[*job].left.fetch_sub(*len, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note that what has come of a shard may be neither its old bytes nor its new ones.
+    pub(super) fn distrust(&self, shard: usize) {
+        for entry in self.entries.iter().filter(|entry| entry.shard == shard) {
+            entry.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 

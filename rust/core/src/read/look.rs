@@ -7,10 +7,10 @@ use super::route::{Portion, Route};
 use super::{Cache, Io, ReadOptions, whole};
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::plan::{PlanOptions, Read, plan_reads};
-use crate::sys::file::reopen;
+use crate::sys::file::{disable_read_ahead, reopen};
 use crate::sys::file_system::FileSystem;
 use crate::sys::memory::available_memory;
-use crate::sys::residency::resident_bytes;
+use crate::sys::residency::{is_at_hand, resident_bytes};
 use std::fs::File;
 use std::iter;
 use std::ops::Range;
@@ -138,9 +138,7 @@ impl Sight {
     /// `None` where there is nothing to be seen; whoever reads the shard will say why.
     fn of(shard: &Shard, portion: &Portion) -> Option<Self> {
         let file = reopen(&shard.path, &shard.identity).ok()?;
-        // Of files that are neither the user's own nor writable the system may not tell: such
-        // count as not cached, and are read by what their size and file system ask for.
-        let resident = resident_of(&file, portion).unwrap_or(0);
+        let resident = resident_of(&file, portion).or_else(|| probe(&file, portion)).unwrap_or(0);
         Some(Self { file_system: FileSystem::of(&file), resident })
     }
 }
@@ -156,6 +154,16 @@ fn resident_of(file: &File, portion: &Portion) -> Option<u64> {
     u64::try_from(resident).ok().map(|resident| resident.min(portion.read_bytes))
 }
 
+/// The same by bytes that are read if they are at hand: of files that are neither the user's own nor
+/// writable the system says nothing else. `None` where it does not say that either.
+fn probe(file: &File, portion: &Portion) -> Option<u64> {
+    disable_read_ahead(file); // What is not there may then be read, and nothing around it.
+    let places = samples(&portion.range).into_iter().map(|sample| sample.start);
+    let at_hand: Vec<bool> = places.map(|place| is_at_hand(file, place)).collect::<Option<_>>()?;
+    let found = at_hand.iter().filter(|&&at_hand| at_hand).count() as u64;
+    Some(portion.read_bytes / at_hand.len().max(1) as u64 * found)
+}
+
 /// Parts of a range, evenly spread over it; all of it if it is no longer than they are.
 fn samples(range: &Range<u64>) -> Vec<Range<u64>> {
     let len = range.end - range.start;
@@ -167,6 +175,7 @@ fn samples(range: &Range<u64>) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 mod tests {
     use super::*;
 
@@ -179,6 +188,17 @@ mod tests {
         let last = samples.last().map_or(0, |last| last.end);
         assert!(range.end - last < SAMPLES, "{last}");
         assert!(samples.is_sorted_by(|a, b| a.end < b.start));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_cached_file_is_found_out_by_reading_of_it_what_is_at_hand() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &vec![1; 8 << 20]).unwrap();
+        let range = 100..8 << 20;
+        let portion = Portion { shard: 0, read_bytes: 7 << 20, parts: 1, range };
+        // A file system may know no reads that do not wait.
+        assert!(probe(&file, &portion).is_none_or(|resident| resident == 7 << 20));
     }
 
     #[test]

@@ -9,13 +9,16 @@ use super::{Backend, ShardReader};
 use crate::checkpoint::Shard;
 use crate::error::{Error, Result};
 use crate::sys::dest::Dest;
-use crate::sys::file::{begin_reading, reopen};
+use crate::sys::file::{begin_reading, read_at, reopen};
 use crate::sys::mmap::Mapping;
 use std::fs::File;
 use std::io;
 
 /// Bytes that are made present and copied at a time.
 const WINDOW_BYTES: usize = 512 << 10;
+
+/// Bytes that are read at a time where a window cannot be made present.
+const PROBE_BYTES: usize = 4096;
 
 pub(super) struct Mapped {
     /// Whether the kernel may fetch more than is copied, which is faster, and leaves more behind.
@@ -54,6 +57,18 @@ impl MappedFile {
         Ok(())
     }
 
+    /// What the disk says about a window that cannot be made present: of a map it is always "bad
+    /// address".
+    fn explain(&self, offset: usize, len: usize, error: io::Error) -> io::Error {
+        let mut scratch = [0; PROBE_BYTES];
+        let read = |start: usize| {
+            let len = PROBE_BYTES.min(offset + len - start);
+            read_at(&self.file, start as u64, &mut [Dest::from_slice(&mut scratch[..len])])
+        };
+        let told = (offset..offset + len).step_by(PROBE_BYTES).map(read).find_map(io::Result::err);
+        told.unwrap_or(error)
+    }
+
     fn copy_window<'d, 'a>(
         &self,
         offset: usize,
@@ -64,9 +79,9 @@ impl MappedFile {
         if !self.read_ahead {
             begin_reading(&self.file, offset as u64, len as u64);
         }
-        self.map
-            .populate(offset, len)
-            .map_err(|error| self.check_len(end).err().unwrap_or(error))?;
+        self.map.populate(offset, len).map_err(|error| {
+            self.check_len(end).err().unwrap_or_else(|| self.explain(offset, len, error))
+        })?;
         let rest = self.map.copy_to(offset, len, dests);
         self.check_len(end)?;
         Ok(rest)
@@ -90,7 +105,7 @@ impl ShardReader for MappedFile {
         Ok(())
     }
 
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(&self.file)
     }
 }

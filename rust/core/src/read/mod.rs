@@ -20,6 +20,7 @@ mod prefetch;
 mod reads;
 mod route;
 mod rows;
+mod spare;
 mod stream;
 mod task;
 #[cfg(all(feature = "uring", target_os = "linux"))]
@@ -39,6 +40,7 @@ pub use prefetch::{Ahead, Prefetch};
 pub use reads::{FailedRead, Reads};
 pub use route::Way;
 pub use rows::RowsDest;
+pub use spare::Spare;
 pub use stream::{BlockReader, Place};
 
 use crate::checkpoint::{Checkpoint, Located, Shard};
@@ -52,6 +54,7 @@ use pool::Tasks;
 use route::{Portion, Route};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use task::{STRETCH_BYTES, Task};
@@ -163,6 +166,16 @@ pub trait ShardReader {
     /// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends first.
     fn read(&mut self, offset: u64, dests: &mut [Dest<'_>]) -> io::Result<()>;
 
+    /// The bytes of a range where the reader has them after reading: then they need not be copied to
+    /// other memory before they are converted. `None` where [`ShardReader::read`] is to be asked.
+    ///
+    /// # Errors
+    /// Those of [`ShardReader::read`].
+    fn lend(&mut self, range: &Range<u64>) -> io::Result<Option<&[u8]>> {
+        let _ = range;
+        Ok(None)
+    }
+
     /// Carries out reads until there are no more: one after another, unless the reader can have
     /// several under way.
     ///
@@ -177,8 +190,9 @@ pub trait ShardReader {
         None
     }
 
-    /// The file, if reading it left its pages in the page cache.
-    fn cached_file(&self) -> Option<&File> {
+    /// The file, as far as there is one: afterwards it is asked whether anybody has written to it, and
+    /// what reading it brought into the page cache may be taken out again.
+    fn file(&self) -> Option<&File> {
         None
     }
 }

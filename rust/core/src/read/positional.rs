@@ -34,7 +34,7 @@ impl ShardReader for OpenFile {
         read_at(&self.0, offset, dests)
     }
 
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(&self.0)
     }
 }

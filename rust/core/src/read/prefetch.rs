@@ -144,6 +144,7 @@ impl Work {
                 None => map.begin_reading(start, len),
             }
             map.populate(start, len)?;
+            file.as_ref().map_or(Ok(()), |file| map.check_unchanged(file))?;
             self.bytes.fetch_add(len as u64, Ordering::Relaxed);
         }
         Ok(())

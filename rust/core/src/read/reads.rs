@@ -68,12 +68,22 @@ impl<'s, 'a> Reads<'s, 'a> {
         reader: &mut (impl ShardReader + ?Sized),
     ) -> Result<(), FailedRead> {
         let (read, wanted) = (task.range(), task.wanted().collect::<Vec<_>>());
+        if task.scratch_len() > 0 {
+            match reader.lend(&read) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    task.deliver(bytes);
+                    return self.settle(reader.file(), &read, &wanted, Ok(()));
+                }
+                Err(error) => return self.settle(reader.file(), &read, &wanted, Err(error)),
+            }
+        }
         grow(self.scratch, task.scratch_len())
             .map_err(|error| FailedRead { offset: read.start, error })?;
         let (mut dests, held) = destinations(task.pieces, self.scratch);
         let outcome = reader.read(read.start, &mut dests);
         let outcome = outcome.map(|()| pass_on(held, self.scratch));
-        self.settle(reader.cached_file(), &read, &wanted, outcome)
+        self.settle(reader.file(), &read, &wanted, outcome)
     }
 
     /// Tells of a read that is over: what it may have left in the page cache of `file`, which jobs

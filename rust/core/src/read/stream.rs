@@ -1,9 +1,10 @@
-//! [`BlockReader`]: blocks of tensors, read one after another into new memory by threads that go on
+//! [`BlockReader`]: blocks of tensors, read one after another into memory by threads that go on
 //! to the next block while the last one is not done yet.
 
 use super::job::JobDest;
 use super::pool::{Control, caught, start_free_thread};
 use super::route::{Route, Way};
+use super::spare::Spare;
 use super::task::{STRETCH_BYTES, Share, Task, stretches};
 use super::worker::Worker;
 use super::{Io, ReadOptions, ReadStats, common_backend};
@@ -13,6 +14,7 @@ use crate::plan::{PlanOptions, Read, Target, Want, plan_reads};
 use crate::sys::block::{Filling, Part};
 use crate::sys::mmap::Mapping;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,6 +23,7 @@ use std::time::Duration;
 /// Reads blocks until it is dropped, which ends what is being read.
 pub struct BlockReader {
     shared: Arc<Shared>,
+    spare: Arc<Spare>,
     threads: Vec<JoinHandle<()>>,
     thread_count: usize,
     io: Io,
@@ -113,10 +116,25 @@ impl BlockReader {
         };
         let threads: Vec<_> = (0..threads).map_while(start).collect();
         let thread_count = threads.len().max(1);
-        Self { shared, threads, thread_count, io: ways.means().io }
+        let spare = Arc::new(Spare::new(most_bytes));
+        Self { shared, spare, threads, thread_count, io: ways.means().io }
     }
 
-    /// Has a block read into new memory, after those that were begun before.
+    /// Memory for a block, which may have been that of another one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn memory(&self, len: usize) -> io::Result<Mapping> {
+        self.spare.take(len)
+    }
+
+    /// Where the memory of a block is given back to when nobody looks into it any more.
+    #[must_use]
+    pub fn spare(&self) -> &Arc<Spare> {
+        &self.spare
+    }
+
+    /// Has a block read into memory of its own, after those that were begun before.
     ///
     /// # Panics
     /// When the places are not in the order of the memory, apart from each other, or not within it;

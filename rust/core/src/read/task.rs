@@ -2,6 +2,7 @@
 
 use super::job::JobDest;
 use crate::plan::{Piece, Read, ReadPlan, Target};
+use crate::sys::source::Source;
 use std::ops::Range;
 
 /// A thread reads this much of a file from front to back before it goes elsewhere, if that leaves
@@ -51,6 +52,17 @@ impl Task<'_> {
     /// First address and end of what each piece fills that fills one run of bytes.
     pub(super) fn dense_spans(&self) -> impl Iterator<Item = (usize, usize)> {
         self.pieces.iter().filter_map(|share| share.dest.as_ref()?.1.dense_span())
+    }
+
+    /// Hands out what was read elsewhere.
+    pub(super) fn deliver(self, bytes: &[u8]) {
+        let mut bytes = Source::from_slice(bytes);
+        for Share { len, dest } in self.pieces {
+            let piece = bytes.split_off_front(len);
+            if let Some((_, dest)) = dest {
+                dest.fill(piece);
+            }
+        }
     }
 
     /// Bytes that are not read into place.

@@ -220,7 +220,7 @@ impl ShardReader for QueueFile {
     }
 
     /// Also of direct reads: some file systems take the request, and cache.
-    fn cached_file(&self) -> Option<&File> {
+    fn file(&self) -> Option<&File> {
         Some(self.plain.file())
     }
 }

@@ -6,9 +6,9 @@ use super::pool::Control;
 use super::reads::{FailedRead, Reads};
 use super::route::Route;
 use super::task::Task;
-use crate::checkpoint::Checkpoint;
-use crate::error::Result;
-use crate::sys::file::is_still;
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::error::{Error, Result};
+use crate::sys::file::{check_unchanged, is_still};
 
 /// The shard that a thread has open, and memory for what is not read into place.
 pub(super) struct Worker<'a> {
@@ -72,7 +72,20 @@ impl<'a> Worker<'a> {
         route.note(reader.as_ref());
         outcome.map_err(|FailedRead { offset, error }| {
             self.checkpoint.read_error(shard, offset, error)
-        })
+        })?;
+        // Who writes to a file while it is read leaves some bytes of either state.
+        let Shard { path, identity, .. } = &self.checkpoint.shards()[shard];
+        let check = |file| check_unchanged(file, path, identity);
+        let checked = reader.file().map_or(Ok(()), check).map_err(|error| match error {
+            Error::Rewritten { found, .. } if found.len < identity.len => {
+                self.checkpoint.shrunk(shard, path.clone())
+            }
+            other => other,
+        });
+        if let (Err(_), Some(ledger)) = (&checked, self.ledger) {
+            ledger.distrust(shard);
+        }
+        checked
     }
 }
 

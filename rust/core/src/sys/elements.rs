@@ -21,6 +21,22 @@ unsafe impl Bits for u32 {}
 // SAFETY: as for `u8`.
 unsafe impl Bits for u64 {}
 
+/// What is as long as this is not in the cache when it is wanted next: it is written past it, which
+/// spares reading the lines that are written to.
+///
+/// 2.2 GB of `BF16` from the page cache into `F32`: 0.180 s, 0.193 s without (2 cores, 16 threads,
+/// medians of 8 interleaved rounds).
+#[cfg(target_arch = "x86_64")]
+const LARGE_BYTES: usize = 256 << 10;
+
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
+/// A line of the cache.
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct Line([u8; LINE_BYTES]);
+
 /// Where a pass reads and writes: `count` elements each, aligned or not.
 struct Ends<'a, S, D> {
     source: Source<'a>,
@@ -85,7 +101,67 @@ impl<'a, S: Bits, D: Bits> Ends<'a, S, D> {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn convert_avx2(&self, convert: impl Fn(S) -> D) {
-        self.convert_from(0, convert);
+        let done = if self.dest.len() >= LARGE_BYTES { self.convert_past(&convert) } else { 0 };
+        self.convert_from(done, convert);
+    }
+
+    /// Converts up to the end of the last whole line, and writes lines past the cache; returns how
+    /// many elements that is.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn convert_past(&self, convert: &impl Fn(S) -> D) -> usize {
+        let lanes = LINE_BYTES / size_of::<D>();
+        let before = self.dest.start().align_offset(LINE_BYTES);
+        if !before.is_multiple_of(size_of::<D>()) {
+            return 0; // No line begins with an element.
+        }
+        let first = before / size_of::<D>();
+        let done = first + (self.count - first) / lanes * lanes;
+        for position in 0..first {
+            // SAFETY: less than `count`: what is large has more than a line.
+            unsafe { self.convert_one(position, convert) };
+        }
+        for position in (first..done).step_by(lanes) {
+            // SAFETY: the line from `position` on begins at a multiple of its size, and ends before
+            // `done`, which is no more than `count`.
+            unsafe { self.convert_line(position, convert) };
+        }
+        std::arch::x86_64::_mm_sfence(); // Whoever is told that this is done sees it.
+        done
+    }
+
+    /// Converts a line of the cache, and writes it past the cache.
+    ///
+    /// # Safety
+    /// The line from `position` on must end before `count`, and begin at a multiple of its size.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn convert_line(&self, position: usize, convert: &impl Fn(S) -> D) {
+        use std::arch::x86_64::{__m256i, _mm256_load_si256, _mm256_stream_si256};
+        let mut line = Line([0; LINE_BYTES]);
+        let converted = line.0.as_mut_ptr().cast::<D>();
+        for lane in 0..LINE_BYTES / size_of::<D>() {
+            // SAFETY: the caller's.
+            let from = unsafe { self.from(position + lane) };
+            // SAFETY: readable and initialised (the contract of `Source`); any bits are a value.
+            let value = convert(unsafe { from.read_unaligned() });
+            // SAFETY: a line has room for so many elements.
+            let to = unsafe { converted.add(lane) };
+            // SAFETY: a line begins at an address that is aligned for any element.
+            unsafe { to.write(value) };
+        }
+        // SAFETY: the caller's.
+        let to = unsafe { self.to(position) }.cast::<__m256i>();
+        for half in 0..2 {
+            // SAFETY: a line has two halves.
+            let from = unsafe { (&raw const line).cast::<__m256i>().add(half) };
+            // SAFETY: it begins at a multiple of the size of its halves.
+            let value = unsafe { _mm256_load_si256(from) };
+            // SAFETY: within the line from `position` on.
+            let to = unsafe { to.add(half) };
+            // SAFETY: writable (the contract of `Dest`), and at a multiple of this size.
+            unsafe { _mm256_stream_si256(to, value) };
+        }
     }
 }
 
@@ -198,5 +274,35 @@ mod f16c {
             unsafe { _mm_storeu_si128(to.cast(), halves) };
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From elements of a size to those of another, in large memory, at every place within a line.
+    fn is_the_same_past_the_cache<S: Bits, D: Bits + PartialEq>(convert: impl Fn(S) -> D + Copy) {
+        let count = (300 << 10) / size_of::<D>();
+        let bytes: Vec<u8> = (0..=250).cycle().take(count * size_of::<S>()).collect();
+        let source = Source::from_slice(&bytes);
+        let len = count * size_of::<D>();
+        let mut plain = vec![0; len];
+        Ends::new(source, Dest::from_slice(&mut plain)).convert_from(0, convert);
+        let mut memory = vec![0x5A; len + 80];
+        for start in 0..70 {
+            map(source, Dest::from_slice(&mut memory[start..start + len]), convert);
+            assert!(memory[start..start + len] == plain, "at {start}");
+            assert!(memory[start + len..].iter().all(|&byte| byte == 0x5A), "at {start}");
+            memory.fill(0x5A);
+        }
+    }
+
+    #[test]
+    fn large_memory_is_filled_as_small_memory_is() {
+        is_the_same_past_the_cache(|x: u16| u32::from(x) << 16);
+        is_the_same_past_the_cache(|x: u32| u64::from(x).wrapping_mul(3));
+        is_the_same_past_the_cache(|x: u64| x.to_le_bytes()[3]);
+        is_the_same_past_the_cache(|x: u32| u16::from_le_bytes([x.to_le_bytes()[0], 7]));
     }
 }

@@ -82,6 +82,23 @@ pub fn reopen(path: &Path, expected: &FileIdentity) -> Result<File> {
     Err(Error::Replaced { path: path.to_owned(), expected: expected.to_string(), found })
 }
 
+/// Makes sure that nobody has written to a file since its header was read, by the descriptor that it
+/// is read through. What has become of its name does not matter.
+///
+/// The time at which a file's links or permissions changed is not looked at: a save gives staged
+/// files their names, and who renames or links a file leaves its bytes alone.
+///
+/// # Errors
+/// [`Error::Rewritten`], or what the system says.
+pub fn check_unchanged(file: &File, path: &Path, expected: &FileIdentity) -> Result<()> {
+    let metadata = file.metadata().map_err(|error| Error::io(path, "stat", error))?;
+    let found = FileIdentity::of(&metadata);
+    if found == *expected {
+        return Ok(());
+    }
+    Err(Error::Rewritten { path: path.to_owned(), expected: *expected, found })
+}
+
 /// How many files this process may have open; `None` where the system does not say.
 pub(crate) fn most_open_files() -> Option<usize> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
@@ -156,7 +173,7 @@ pub fn read_at(file: &File, mut offset: u64, dests: &mut [Dest<'_>]) -> io::Resu
 }
 
 /// Takes `count` filled bytes off the front; returns the first destination with room left.
-fn skip_filled(dests: &mut [Dest<'_>], mut first: usize, mut count: usize) -> usize {
+pub(crate) fn skip_filled(dests: &mut [Dest<'_>], mut first: usize, mut count: usize) -> usize {
     while let Some(dest) = dests.get_mut(first) {
         let filled = dest.split_off_front(count.min(dest.len()));
         count -= filled.len();

@@ -9,10 +9,21 @@ use std::path::{Component, Path, PathBuf};
 /// counted as free. `None` where the system does not say.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
-    let read = |path| read_to_string(path).unwrap_or_default();
-    let groups = group_folders(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
-    let rooms = groups.into_iter().filter_map(|(folder, version)| room_of(&folder, version));
-    rooms.chain(available_of(&read("/proc/meminfo"))).min()
+    let rooms = least_room(&text_of("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
+    rooms.into_iter().chain(meminfo(&text_of("/proc/meminfo"), "MemAvailable:")).min()
+}
+
+/// Bytes that the limits of the control groups leave this process, free swap counted in: who touches
+/// more is ended. `None` without a limit.
+#[must_use]
+pub fn memory_within_limits() -> Option<u64> {
+    let room = least_room(&text_of("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))?;
+    let swap = meminfo(&text_of("/proc/meminfo"), "SwapFree:").unwrap_or(0);
+    Some(room.saturating_add(swap))
+}
+
+fn text_of(path: &str) -> String {
+    read_to_string(path).unwrap_or_default()
 }
 
 /// Makes scratch memory at least this long. An allocation that fails elsewhere ends the process,
@@ -42,8 +53,8 @@ fn no_memory() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOMEM)
 }
 
-fn available_of(meminfo: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+fn meminfo(text: &str, field: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -97,6 +108,12 @@ fn group_folders(groups: &str, root: &Path) -> Vec<(PathBuf, &'static Version)> 
     folders
 }
 
+/// What the tightest of all groups leaves; `groups` is as `/proc/self/cgroup` has them.
+fn least_room(groups: &str, root: &Path) -> Option<u64> {
+    let folders = group_folders(groups, root).into_iter();
+    folders.filter_map(|(folder, version)| room_of(&folder, version)).min()
+}
+
 /// What a group's limit leaves, if it has one.
 fn room_of(folder: &Path, version: &Version) -> Option<u64> {
     let read = |name| read_to_string(folder.join(name)).ok();
@@ -124,9 +141,9 @@ mod tests {
     #[test]
     fn the_machine_says_what_is_available() {
         let text = "MemTotal:       24684084 kB\nMemFree: 1 kB\nMemAvailable:   20 kB\n";
-        assert_eq!(available_of(text), Some(20 << 10));
-        assert_eq!(available_of("MemTotal: 1 kB\n"), None);
-        assert_eq!(available_of("MemAvailable: many kB\n"), None);
+        assert_eq!(meminfo(text, "MemAvailable:"), Some(20 << 10));
+        assert_eq!(meminfo(text, "SwapFree:"), None);
+        assert_eq!(meminfo("MemAvailable: many kB\n", "MemAvailable:"), None);
     }
 
     #[cfg(target_os = "linux")]
@@ -146,6 +163,27 @@ mod tests {
         assert!(found.iter().enumerate().all(|(i, (_, version))| {
             **version == *(if i < first.len() { VERSION_1 } else { VERSION_2 })
         }));
+    }
+
+    #[test]
+    fn the_tightest_group_around_a_process_counts() {
+        let top = tempfile::tempdir().unwrap();
+        let inner = top.path().join("slice/job");
+        fs::create_dir_all(&inner).unwrap();
+        let room = || least_room("0::/slice/job\n", top.path());
+        assert_eq!(room(), None);
+        let limit = |folder: &Path, max: &str, current: &str| {
+            fs::write(folder.join("memory.max"), max).unwrap();
+            fs::write(folder.join("memory.current"), current).unwrap();
+        };
+        limit(&inner, "max\n", "100\n");
+        assert_eq!(room(), None);
+        limit(inner.parent().unwrap(), "1000\n", "300\n");
+        assert_eq!(room(), Some(700));
+        limit(&inner, "500\n", "100\n");
+        assert_eq!(room(), Some(400));
+        limit(top.path(), "300\n", "299\n");
+        assert_eq!(room(), Some(1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Memory maps: of shard files, private and writable for zero-copy tensors; and of no file.
 
 use super::dest::{Dest, fill_front_from_raw};
-use super::file::{FileIdentity, reopen};
+use super::file::{FileIdentity, check_unchanged, reopen};
 use super::source::Source;
 use crate::error::{Error, Result};
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
@@ -95,6 +95,12 @@ impl Mapping {
     /// Opens the file once more; `None` where there is none, or it is not the same any more.
     pub(crate) fn reopen(&self) -> Option<File> {
         self.file.as_ref().and_then(|(path, identity)| reopen(path, identity).ok())
+    }
+
+    /// Makes sure that nobody has written to the file, as far as it is known by a path.
+    pub(crate) fn check_unchanged(&self, file: &File) -> io::Result<()> {
+        let Some((path, identity)) = &self.file else { return Ok(()) };
+        check_unchanged(file, path, identity).map_err(io::Error::other)
     }
 
     /// Asks the kernel to begin reading part of the map into the page cache, and nothing around it.

@@ -139,6 +139,35 @@ impl Mapping {
     }
 }
 
+/// Whether a byte of a file can be had without waiting for the disk: then its page is in the page
+/// cache. Whoever may read a file is told, also where `mincore` is silent. What is not there the kernel
+/// may begin to read, with as much behind it as the descriptor's read-ahead says.
+///
+/// `None` where the system does not say.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn is_at_hand(file: &File, offset: u64) -> Option<bool> {
+    let mut byte = 0_u8;
+    let buffer = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let offset = libc::off_t::try_from(offset).ok()?;
+    // SAFETY: `buffer` describes one byte that lives through the call; the descriptor is open as
+    // long as `file` lives.
+    let count =
+        unsafe { libc::preadv2(file.as_raw_fd(), &raw const buffer, 1, offset, libc::RWF_NOWAIT) };
+    match count {
+        1 => Some(true),
+        -1 if io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) => Some(false),
+        _ => None,
+    }
+}
+
+/// As on Linux: nobody says.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn is_at_hand(_: &File, _: u64) -> Option<bool> {
+    None
+}
+
 /// Takes whole pages of a file out of the page cache. Those that were changed, or that somebody
 /// has mapped, stay.
 pub fn drop_cached(file: &File, range: &Range<u64>) {
@@ -238,6 +267,15 @@ mod tests {
             touch(file, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
             drop_cached(file, &(page * 2..page * 5));
             missing_ranges(file, &(0..page * 10)).unwrap() == [page * 2..page * 5]
+        }));
+    }
+
+    #[test]
+    fn what_is_at_hand_is_told_without_asking_for_the_cache() {
+        assert!(holds(|file, page| {
+            touch(file, &[3]);
+            let at_hand = |at: u64| is_at_hand(file, page * at);
+            at_hand(3).is_none() || (at_hand(3), at_hand(7)) == (Some(true), Some(false))
         }));
     }
 

@@ -8,7 +8,7 @@ use crate::read::reads::{FailedRead, Reads};
 use crate::read::task::{Share, Task};
 use crate::sys::dest::Dest;
 use crate::sys::direct::{is_refusal, stop_direct};
-use crate::sys::source::Source;
+use crate::sys::file::skip_filled;
 use crate::sys::uring::{Done, Flight, Ring};
 use std::fs::File;
 use std::io;
@@ -88,7 +88,7 @@ impl Left<'_> {
             Self::Own(task) => reads.carry_out(task, reader),
             Self::InPlace { place: Place { whole, wanted }, next, mut dests } => {
                 let outcome = reader.read(next, &mut dests);
-                reads.settle(reader.cached_file(), &whole, &wanted, outcome)
+                reads.settle(reader.file(), &whole, &wanted, outcome)
             }
         }
     }
@@ -105,17 +105,6 @@ impl<'a> Task<'a> {
             _ => None,
         };
         Ok(self.pieces.into_iter().filter_map(in_place).collect())
-    }
-
-    /// Hands out what was read elsewhere.
-    fn deliver(self, bytes: &[u8]) {
-        let mut bytes = Source::from_slice(bytes);
-        for Share { len, dest } in self.pieces {
-            let piece = bytes.split_off_front(len);
-            if let Some((_, dest)) = dest {
-                dest.fill(piece);
-            }
-        }
     }
 }
 
@@ -207,7 +196,8 @@ impl<'a> Run<'_, 'a> {
         match outcome {
             Ok(count) if count > 0 => {
                 let next = next + count as u64;
-                skip_filled(&mut dests, count);
+                let full = skip_filled(&mut dests, 0, count);
+                dests.drain(..full);
                 if next == place.whole.end {
                     return self.settle(&place, Ok(()), reads);
                 }
@@ -277,13 +267,4 @@ impl<'a> Run<'_, 'a> {
 fn is_of_the_queue(error: &io::Error) -> bool {
     let codes = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::EOPNOTSUPP, libc::EINVAL];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
-}
-
-/// Takes `count` filled bytes off the front.
-fn skip_filled(dests: &mut Vec<Dest<'_>>, mut count: usize) {
-    dests.retain_mut(|dest| {
-        let filled = dest.split_off_front(count.min(dest.len()));
-        count -= filled.len();
-        !dest.is_empty()
-    });
 }

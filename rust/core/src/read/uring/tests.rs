@@ -52,7 +52,7 @@ fn read_each(
     let route = Route::new(portion, Box::new(lone()), Reason::Asked, Cache::Keep);
     let dest = |memory| Job { tensor: 0, start: 0, dest: Dest::from_slice(memory).into() };
     let jobs: Vec<_> = memory.iter_mut().map(Vec::as_mut_slice).map(dest).collect();
-    let ledger = Ledger::of(&jobs);
+    let ledger = Ledger::of(&jobs, |_| 0);
     let dests: Vec<(usize, JobDest<'_>)> =
         jobs.into_iter().map(|job| job.dest).enumerate().collect();
     let (control, mut scratch) = (Control::default(), Vec::new());
