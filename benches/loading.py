@@ -29,6 +29,13 @@ WIDEN_LIMIT = Competitor(
     setting="pread by 1 MiB, to float32 past the cache, a thread for each processor",
     states=(WARM,),  # So few threads leave a disk idle.
 )
+FRESH_LIMIT = Competitor(
+    "fresh-limit",
+    "raw limit, fresh memory",
+    "raw_limit",
+    "fresh",
+    setting="pread through the page cache into new huge pages",
+)
 MAPPED = Competitor("windlass-mapped", "windlass (mapped)", "windlass_loader", "mapped")
 OWNED = Competitor("windlass-owned", "windlass (owned)", "windlass_loader", "owned")
 SAFETENSORS = Competitor("safetensors", "safetensors", "safetensors_loader")
@@ -72,6 +79,7 @@ FRESH_READERS = (
     ),
     *RIVALS,
     *LIMITS,
+    FRESH_LIMIT,
 )
 FORWARDERS = (
     Competitor(

@@ -26,6 +26,7 @@ struct part {
     char *memory;
     int direct;  // Past the page cache; offset, bytes and memory are then whole blocks.
     int widened;  // BF16 that becomes F32, twice as many bytes.
+    int fresh;    // Into memory that nobody has touched, in huge pages.
 };
 
 struct job {
@@ -132,7 +133,7 @@ static void run_threads(struct job *job, int threads, void *(*work)(void *)) {
     for (int i = 0; i < threads; i++) pthread_join(handles[i], NULL);
 }
 
-static void allocate_touched(struct job *job) {
+static void allocate(struct job *job) {
     for (size_t i = 0; i < job->part_count; i++) {
         struct part *part = &job->parts[i];
         uint64_t bytes = part->widened ? 2 * part->bytes : part->bytes;
@@ -141,8 +142,8 @@ static void allocate_touched(struct job *job) {
         if (part->memory == MAP_FAILED) fail("mmap", part->path);
         part->memory += -(uintptr_t)part->memory % HUGE_PAGE_BYTES;
         // Of small pages a direct read asks the disk for each.
-        if (part->direct) (void)madvise(part->memory, bytes, MADV_HUGEPAGE);
-        memset(part->memory, 0x5A, bytes);
+        if (part->direct || part->fresh) (void)madvise(part->memory, bytes, MADV_HUGEPAGE);
+        if (!part->fresh) memset(part->memory, 0x5A, bytes);
     }
 }
 

@@ -1,12 +1,12 @@
 // The machine's limit: N threads of pread into memory that is touched already, each through 32 MiB
-// from front to back before it takes the next. MODE is `plain`, `direct` for reads past the page cache,
-// into huge pages: of whole blocks of the file, so that nothing has to be copied; or `widen` for BF16
-// that becomes F32 on its way.
+// from front to back before it takes the next. MODE is `plain`; `direct` for reads past the page cache,
+// into huge pages: of whole blocks of the file, so that nothing has to be copied; `widen` for BF16 that
+// becomes F32 on its way; or `fresh` for huge pages that the kernel has to make first.
 //
 //   raw_limit THREADS MODE FILE OFFSET BYTES [FILE OFFSET BYTES ...]
 //
 // Prints one JSON line. The clock covers opening the files, starting the threads and every read;
-// touching the memory happens before it, the checksum (sum of 64-bit words) after it.
+// touching memory that is not `fresh` happens before it, the checksum (sum of 64-bit words) after it.
 
 #include "raw_chunks.h"
 
@@ -36,10 +36,11 @@ static uint64_t widen(struct part *part) {
 int main(int count, char **arguments) {
     int threads = count > 1 ? atoi(arguments[1]) : 0;
     if (count < 6 || (count - 3) % 3 != 0 || threads < 1 || threads > MAX_THREADS) {
-        fprintf(stderr, "usage: raw_limit THREADS plain|direct|widen FILE OFFSET BYTES [FILE OFFSET BYTES ...]\n");
+        fprintf(stderr, "usage: raw_limit THREADS plain|direct|widen|fresh FILE OFFSET BYTES [FILE OFFSET BYTES ...]\n");
         return 2;
     }
     int direct = strcmp(arguments[2], "direct") == 0, widened = strcmp(arguments[2], "widen") == 0;
+    int fresh = strcmp(arguments[2], "fresh") == 0;
     struct job job = {.part_count = (size_t)(count - 3) / 3};
     job.parts = calloc(job.part_count, sizeof *job.parts);
     uint64_t *before = calloc(job.part_count, sizeof *before);
@@ -57,10 +58,11 @@ int main(int count, char **arguments) {
         }
         data_bytes[i] = job.parts[i].bytes;
         job.parts[i].widened = widened;
+        job.parts[i].fresh = fresh;
         bytes += data_bytes[i];
         if (direct) before[i] = widen(&job.parts[i]);
     }
-    allocate_touched(&job);
+    allocate(&job);
 
     double start = now_seconds();
     run_threads(&job, threads, read_chunks);

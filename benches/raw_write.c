@@ -27,7 +27,7 @@ static void load(struct job *job, char **paths) {
         if (stat(part->path, &facts) != 0) fail("stat", part->path);
         part->bytes = (uint64_t)facts.st_size;
     }
-    allocate_touched(job);
+    allocate(job);
     run_threads(job, 1, read_chunks);
     for (size_t i = 0; i < job->part_count; i++) {
         job->parts[i].path = basename((char *)job->parts[i].path);

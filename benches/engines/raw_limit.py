@@ -1,7 +1,7 @@
 """The raw limit: runs `raw_limit.c` over the data of all shards and checks its checksum.
 
 The variant `direct` reads past the page cache, `widen` makes float32 of bfloat16 with a thread for
-each processor, `threads-N` reads with so many threads.
+each processor, `fresh` reads into memory that has to be made, `threads-N` with so many threads.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     paths = sorted(arguments.folder.glob("*.safetensors"))
     headers = {path: read_header(path) for path in paths}
     _, _, threads = arguments.variant.partition("threads-")
-    mode = arguments.variant if arguments.variant in ("direct", "widen") else "plain"
+    mode = arguments.variant if arguments.variant in ("direct", "widen", "fresh") else "plain"
     if mode == "widen":
         threads = str(os.cpu_count() or 1)  # Nobody waits for a disk.
     binary = binary_beside(arguments.folder, "raw_limit")
