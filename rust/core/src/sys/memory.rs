@@ -67,20 +67,21 @@ const UNLIMITED: u64 = 1 << 62;
 struct Version {
     limit: &'static str,
     usage: &'static str,
-    /// Fields of `memory.stat` that say how much of the usage is page cache.
-    cache: [&'static str; 2],
+    /// Fields of `memory.stat` that say how much of the usage the kernel gives back when it is
+    /// needed: page cache, and what it remembers of names and files.
+    reclaimable: &'static [&'static str],
 }
 
 const VERSION_1: &Version = &Version {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
-    cache: ["total_active_file", "total_inactive_file"],
+    reclaimable: &["total_active_file", "total_inactive_file"],
 };
 
 const VERSION_2: &Version = &Version {
     limit: "memory.max",
     usage: "memory.current",
-    cache: ["active_file", "inactive_file"],
+    reclaimable: &["active_file", "inactive_file", "slab_reclaimable"],
 };
 
 /// Folders of all groups that limit this process: its own, and those around it. A container may
@@ -123,14 +124,14 @@ fn room_of(folder: &Path, version: &Version) -> Option<u64> {
         return None;
     }
     let usage = read(version.usage).and_then(number)?;
-    let cache = read("memory.stat").map_or(0, |stat| cache_of(&stat, version));
-    Some(limit.saturating_sub(usage.saturating_sub(cache)))
+    let reclaimable = read("memory.stat").map_or(0, |stat| reclaimable_of(&stat, version));
+    Some(limit.saturating_sub(usage.saturating_sub(reclaimable)))
 }
 
-fn cache_of(stat: &str, version: &Version) -> u64 {
+fn reclaimable_of(stat: &str, version: &Version) -> u64 {
     let fields = stat.lines().filter_map(|line| line.split_once(' '));
-    let cache = fields.filter(|(name, _)| version.cache.contains(name));
-    cache.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+    let reclaimable = fields.filter(|(name, _)| version.reclaimable.contains(name));
+    reclaimable.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -201,6 +202,8 @@ mod tests {
         assert_eq!(room(), Some(300));
         write("memory.stat", "anon 100\nactive_file 150\ninactive_file 50\nfile 1\n");
         assert_eq!(room(), Some(500));
+        write("memory.stat", "active_file 150\ninactive_file 50\nslab_reclaimable 7\nslab 9\n");
+        assert_eq!(room(), Some(507));
         write("memory.current", "9999\n");
         assert_eq!(room(), Some(0));
     }
