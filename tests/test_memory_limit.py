@@ -8,7 +8,7 @@ import pytest
 import torch
 import windlass
 from torch import nn
-from windlass import _rust
+from windlass import _rust, memory
 from windlass.errors import NotEnoughMemory
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ LOADS: dict[str, Callable[[Checkpoint, Path], Any]] = {
         nn.Linear(10, 100), path.parent, assign=True, memory="owned"
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "LEAST_COMPARED", 1)
 
 
 @pytest.fixture
@@ -61,6 +66,8 @@ def test_load_within_the_limit_is_done(
     load(checkpoint, path)
 
 
-def test_limit_is_what_groups_leave() -> None:
-    room = _rust.memory_within_limits()
-    assert room is None or room > 0
+def test_small_load_does_not_ask_for_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask takes longer than to read them."""
+    monkeypatch.setattr(memory, "LEAST_COMPARED", NBYTES + 1)
+    monkeypatch.delattr(_rust, "memory_within_limits")
+    assert windlass.load_file(path, memory="owned").keys() == STATE.keys()

@@ -44,6 +44,20 @@ def _numbers(count: int, size: int = 1000) -> dict[str, torch.Tensor]:
     return {f"t{n}": torch.full((size,), n, dtype=torch.uint8) for n in range(count)}
 
 
+def test_small_tensors_that_are_kept_take_no_more_than_they_are(tmp_path: Path) -> None:
+    """Each between two large ones, so that it has a block to itself."""
+    state = {}
+    for number in range(40):
+        state[f"{number:02}.large"] = torch.full((150_000,), number, dtype=torch.uint8)
+        state[f"{number:02}.small"] = torch.full((25,), number, dtype=torch.uint8)
+    windlass.save_file(state, tmp_path / "model.safetensors")
+    checkpoint = windlass.Checkpoint(tmp_path)
+    read = checkpoint.stream(sorted(state), budget=800_000)
+    kept = {name: tensor for name, tensor in read if name.endswith("small")}
+    assert len(kept) == 40
+    assert all(bits(tensor) == bits(state[name]) for name, tensor in kept.items())
+
+
 @given(state=STATES, places=st.lists(st.integers(0, 3), min_size=1, max_size=5), data=st.data())
 def test_every_tensor_comes_once_in_the_order_asked_for(
     tmp_path_factory: pytest.TempPathFactory,

@@ -1,7 +1,8 @@
-"""The order of runs: rounds of all competitors, turned round every time. Pure."""
+"""The order of runs: rounds of all competitors, each in another order. Pure."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,10 @@ def plan_turns(
     rounds: range,
     without: Collection[str] = (),
 ) -> Iterator[Turn]:
-    """Yield turns A B C, in odd rounds C B A, so that nobody always follows the same neighbour.
+    """Yield turns in rounds, each odd one in the order of the one before turned round.
+
+    From pair to pair of rounds the order is shuffled, so that nobody always follows the same
+    neighbour, comes first or comes last: who comes first may find the machine asleep.
 
     Within a round all competitors meet the same machine, or as nearly as can be had; ratios are
     therefore taken within a round.
@@ -37,11 +41,18 @@ def plan_turns(
     for workload in workloads:
         entrants = [entrant for entrant in workload.competitors if entrant.key not in without]
         for round_number in rounds:
-            order = entrants if round_number % 2 == 0 else entrants[::-1]
+            order = _order(entrants, round_number)
             for state in workload.states:
                 for competitor in order:
                     if _takes_part(workload, competitor, state, states, round_number):
                         yield Turn(workload, competitor, state, round_number)
+
+
+def _order(entrants: list[Competitor], round_number: int) -> list[Competitor]:
+    pair, is_second = divmod(round_number, 2)
+    # The same in every process: a measurement may be done in pieces.
+    order = random.Random(pair).sample(entrants, len(entrants))  # noqa: S311
+    return order[::-1] if is_second else order
 
 
 def _takes_part(

@@ -45,14 +45,20 @@ def half_of_memory() -> int:
     return (1 << 63) if available is None else available // 2
 
 
+#: Less is not compared with the limits: asking for them takes longer than to read a small tensor.
+LEAST_COMPARED = 64 << 20
+
+
 def refuse_beyond_limit(nbytes: int, what: str) -> None:
-    """Refuse memory that the limits of the control groups do not leave.
+    """Refuse memory that the limits of the control groups do not leave, from 64 MiB on.
 
     The system gives it, and ends the process when it is touched.
 
     Raises:
         NotEnoughMemory: more is needed than they leave.
     """
+    if nbytes < LEAST_COMPARED:
+        return
     room = _rust.memory_within_limits()
     if room is not None and nbytes > room:
         message = (

@@ -86,10 +86,17 @@ def plan_blocks(infos: Mapping[str, TensorInfo], block_bytes: int) -> list[Block
 
 
 def _even(blocks: list[Block], block_bytes: int) -> list[Block]:
-    """Give blocks of small tensors memory of one size, so that one can have that of another."""
+    """Give blocks of about one size memory of one size, so that one can have that of another.
+
+    Blocks that are less than half full stay as small as they are: who keeps such a tensor takes no
+    more of the budget.
+    """
     most = max((block.nbytes for block in blocks), default=0)
     even = min(block_bytes, most)
-    return [block._replace(nbytes=max(block.nbytes, even)) for block in blocks]
+    return [
+        block._replace(nbytes=even) if even // 2 <= block.nbytes < even else block
+        for block in blocks
+    ]
 
 
 class _Room:

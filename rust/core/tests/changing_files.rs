@@ -6,8 +6,9 @@
 mod builders;
 
 use builders::{naive_read, open_new, sizes};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -195,9 +196,11 @@ fn a_file_rewritten_while_it_is_read_is_refused_and_nothing_of_it_counts_as_load
 fn a_file_that_gets_another_name_or_other_permissions_while_it_is_read_is_the_same() {
     for io in EVERY_IO {
         let opened = Opened::new();
-        let link =
-            |shard: &Shard| fs::hard_link(&shard.path, shard.path.with_extension("b")).unwrap();
-        let backend = AfterOpening { inner: backend(io), then: &link };
+        let change = |shard: &Shard| {
+            fs::hard_link(&shard.path, shard.path.with_extension("b")).unwrap();
+            fs::set_permissions(&shard.path, Permissions::from_mode(0o600)).unwrap();
+        };
+        let backend = AfterOpening { inner: backend(io), then: &change };
         opened.read_with(&backend, &Control::default()).unwrap();
     }
 }

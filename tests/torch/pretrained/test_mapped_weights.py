@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,8 @@ import torch
 from builders.bits import same_bits
 from builders.pretrained import MODELS, assert_same_state, new_model, saved, state_of, write_folder
 from torch import nn
+from windlass import _rust
+from windlass.errors import NotEnoughMemory
 from windlass.torch.pretrained import mapped
 
 if TYPE_CHECKING:
@@ -52,6 +56,29 @@ def test_by_default_weights_have_memory_of_their_own(tmp_path: Path) -> None:
     assert maps_of(tmp_path) == []
     model = Labels.from_pretrained(tmp_path)
     assert names_mapped(model, tmp_path) == set()
+
+
+def test_progress_counts_what_is_mapped(tmp_path: Path) -> None:
+    saved(tmp_path)
+    calls: dict[str, list[tuple[int, int]]] = {"mapped": [], "owned": []}
+    for memory, found in calls.items():
+        tell = partial(lambda found, done, total: found.append((done, total)), found)
+        Labels.from_pretrained(tmp_path, memory=memory, progress=tell)
+        assert found[-1][0] == found[-1][1] > 0
+    assert calls["mapped"][-1] == calls["owned"][-1]
+
+
+@pytest.mark.parametrize("memory", ["mapped", "owned"])
+def test_what_the_memory_limit_leaves_no_room_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    """What is mapped takes no memory that counts."""
+    saved(tmp_path)
+    monkeypatch.setattr("windlass.memory.LEAST_COMPARED", 1)
+    monkeypatch.setattr(_rust, "memory_within_limits", lambda: 10)
+    refused = nullcontext() if memory == "mapped" else pytest.raises(NotEnoughMemory, match="10")
+    with refused:
+        Labels.from_pretrained(tmp_path, memory=memory)
 
 
 def test_training_leaves_the_files_alone(tmp_path: Path) -> None:

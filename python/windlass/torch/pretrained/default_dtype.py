@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 #: How often a thread that waits looks at what the others do.
 LOOK_SECONDS = 5.0
 
-#: Builders that are at the same instruction at so many looks wait for something themselves. Looks
-#: are counted, and not seconds, for a process may be stopped for any time.
-PATIENCE = 12
+#: Builders that are at the same instruction at so many looks, for ten minutes, wait for something
+#: themselves; one call that fills a large tensor takes less. Looks are counted, and not seconds,
+#: for a process may be stopped for any time.
+PATIENCE = 120
 
 
 class _DefaultDtype:
@@ -99,8 +100,8 @@ def _waits_for_ever(dtype: torch.dtype | None) -> str:
     return (
         f"a model of {dtype or 'the default dtype'} cannot be built now: torch has one default "
         f"dtype for all threads, and those that build models of {torch.get_default_dtype()} wait, "
-        "it seems, for this thread; build parts of another dtype than the model's in the thread of "
-        "its constructor, or before it"
+        "it seems, for this thread, or are in one call for very long; build parts of another dtype "
+        "than the model's in the thread of its constructor, or before it"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from windlass.errors import IncompatibleKeys
+from windlass.memory import refuse_beyond_limit
 from windlass.progress import track
 from windlass.quiet import paused_gc
 from windlass.reports import ReadReport
@@ -170,11 +171,16 @@ def _read(
     settings = ReadSettings(
         options.threads or 0, options.io, options.cache, fresh=True, report=report
     )
+    total = plan.nbytes
     if options.memory == "mapped":
         plan = map_weights(plan, source, options.prefetch)
+    refuse_beyond_limit(plan.nbytes, f"`{source.path}`")
     source.fills_once(plan.read_again)
-    with paused_gc(), track(plan.nbytes, options.progress) as tell:
-        plan.carry_out(settings._replace(tell=tell))
+    mapped = total - plan.nbytes
+    with paused_gc(), track(total, options.progress) as tell:
+        if tell and mapped:
+            tell(mapped)
+        plan.carry_out(settings._replace(tell=tell and (lambda done: tell(mapped + done))))
     report.log(source.path)
     for one, other in (*plan.conflicts(settings), *tied.find_conflicts(settings)):
         warnings.warn(

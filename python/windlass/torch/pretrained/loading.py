@@ -100,7 +100,8 @@ class LoadingMethods(nn.Module):
                 cached: what is written to a weight, in training for one, is in memory and never in
                 the file. Weights that are cast, moved or entangled with others, and those of
                 pickles, have memory of their own all the same. Do not write to the files in place
-                while the model lives; a save replaces them by others, and may.
+                while the model lives; a save replaces them by others, and may. What is mapped is
+                nothing to `threads`, `io` and `cache`.
             prefetch: with `memory="mapped"`, read the weights ahead in the background, as far as
                 half of the available memory goes (the default), or a size such as `"2GB"`;
                 `False` reads what is touched.
