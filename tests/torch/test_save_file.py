@@ -268,9 +268,16 @@ def test_memory_of_the_file_itself_is_saved_over_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 9])
 def test_threads_and_durable_do_not_change_the_bytes(tmp_path: Path, threads: int) -> None:
     state = {str(n): random_tensor((1 << 20,), torch.float32, n) for n in range(5)}
-    windlass.save_file(state, tmp_path / "a", threads=threads, durable=True)
-    windlass.save_file(state, tmp_path / "b")
+    state |= {
+        "matrix": random_tensor((1501, 1003), torch.float32, 5).t(),
+        "rows": random_tensor((2002, 1003), torch.int16, 6)[::2],
+        "odd": random_tensor((4097,), torch.uint8, 7),
+        "complex": random_tensor((300_001, 2), torch.complex64, 8)[:, 1],
+    }
+    windlass.save_file(state, tmp_path / "a", threads=threads, durable=True, checksums=True)
+    windlass.save_file(state, tmp_path / "b", checksums=True)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert holds(windlass.load_file(tmp_path / "a", verify=True), state)
 
 
 @pytest.mark.parametrize("kind", ["direct", "staged"])

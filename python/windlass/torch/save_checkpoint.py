@@ -106,9 +106,10 @@ def save_torch_state_dict(
             say so in the log, or `"error"`. Pickles keep all sharing.
         dtype: cast floating-point tensors on the way; not for pickles.
         durable: return only when everything is on the disk, in an order that a loss of power
-            cannot break.
+            cannot break. Where it can, it goes there past the page cache: the next load reads
+            from the disk.
         checksums: store a CRC-32C of every tensor, for `windlass.verify`; not for pickles.
-        threads: writer threads, 4 by default.
+        threads: writer threads; by default 4, or 16 if `durable` (no more are used then).
         progress: see `windlass.progress.track`.
         lock_timeout: seconds to wait for another save in the folder. A lock left by a dead process
             holds nobody up, or for 90 seconds where the file system knows no locks.

@@ -41,6 +41,8 @@ struct How {
     durable: bool,
     checksums: bool,
     write_limit: usize,
+    /// Length of blocks, as durable saves are told; `None`: those of the disk.
+    block: Option<usize>,
     /// Which part comes first, and in how many calls all of them come.
     turn: Choice,
     calls: usize,
@@ -67,12 +69,16 @@ fn any_tensors() -> impl Strategy<Value = Tensors> {
 
 fn any_how() -> impl Strategy<Value = How> {
     let write_limit = prop_oneof![1..9_usize, Just(usize::MAX)];
-    (1..9_usize, any::<bool>(), any::<bool>(), write_limit, any::<Choice>(), 1..4_usize).prop_map(
-        |(threads, durable, checksums, write_limit, turn, calls)| How {
+    let block = prop_oneof![Just(None), (0..8_u32).prop_map(|bits| Some(1 << bits))];
+    let order = (any::<Choice>(), 1..4_usize);
+    let switches = (any::<bool>(), any::<bool>());
+    (1..9_usize, switches, write_limit, block, order).prop_map(
+        |(threads, (durable, checksums), write_limit, block, (turn, calls))| How {
             threads,
             durable,
             checksums,
             write_limit,
+            block,
             turn,
             calls,
         },
@@ -87,6 +93,7 @@ impl How {
     fn options(&self) -> SaveOptions {
         let mut disk = FaultyDisk::faultless(true);
         disk.write_limit = self.write_limit;
+        disk.block = self.block;
         options(Arc::new(disk), self.durable)
     }
 

@@ -1,5 +1,6 @@
 //! [`Disk`]: every change that a save makes to the file system, so that each can be made to fail.
 
+use crate::sys::direct::open_direct;
 use crate::sys::output;
 use crate::sys::source::Source;
 use std::fmt::Debug;
@@ -45,6 +46,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Writes some of `sources` at `offset`; returns how many bytes.
     fn write_some(&self, file: &File, offset: u64, sources: &[Source<'_>]) -> io::Result<usize> {
         output::write_some(file, offset, sources)
+    }
+
+    /// Opens a file once more, for writes of whole blocks past the page cache, and says how long a
+    /// block is; `None` where there are no such writes.
+    fn open_direct(&self, file: &File) -> Option<(File, usize)> {
+        open_direct(file)
     }
 
     /// Asks for a range to be written back soon.

@@ -11,6 +11,7 @@
 
 mod claim;
 mod commit;
+mod direct;
 pub mod disk;
 mod family;
 mod file;
@@ -23,6 +24,7 @@ mod recover;
 mod staged;
 mod stamp;
 mod steps;
+mod task;
 mod write;
 
 pub use disk::{Disk, RealDisk};

@@ -90,6 +90,10 @@ impl ElementsSource<'_> {
     fn len(&self) -> usize {
         self.source.range().len() * self.cast.to_bytes()
     }
+
+    fn gather_to(&self, dest: Dest<'_>) {
+        gather(&self.source, &self.cast, dest);
+    }
 }
 
 /// The bytes of all parts: where they are, or gathered into `scratch`, which has just the room.
@@ -97,7 +101,7 @@ pub(super) fn bytes_of<'s>(parts: &[Part<'s>], scratch: &'s mut [u8]) -> Vec<Sou
     let mut rest = Dest::from_slice(scratch);
     for part in parts {
         if let PartSource::Elements(elements) = &part.source {
-            gather(&elements.source, &elements.cast, rest.split_off_front(elements.len()));
+            elements.gather_to(rest.split_off_front(elements.len()));
         }
     }
     let mut rest = Source::from_slice(scratch);
@@ -106,6 +110,19 @@ pub(super) fn bytes_of<'s>(parts: &[Part<'s>], scratch: &'s mut [u8]) -> Vec<Sou
         PartSource::Elements(elements) => rest.split_off_front(elements.len()),
     };
     parts.iter().map(place).collect()
+}
+
+/// The bytes of all parts, one after another in `memory`, which has just the room.
+pub(super) fn copies_of<'m>(parts: &[Part<'_>], memory: &'m mut [u8]) -> Source<'m> {
+    let mut rest = Dest::from_slice(memory);
+    for part in parts {
+        let mut dest = rest.split_off_front(part.source.len());
+        match &part.source {
+            PartSource::Bytes(source) => dest.copy_from(*source),
+            PartSource::Elements(elements) => elements.gather_to(dest),
+        }
+    }
+    Source::from_slice(memory)
 }
 
 impl Save {

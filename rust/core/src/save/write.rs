@@ -1,39 +1,39 @@
 //! Memory → staged files: parts are merged, cut to chunks, and written by several threads.
 
+use super::direct::TwoWays;
 use super::disk::{Disk, write_all};
-use super::part::{Part, PartSource, bytes_of};
+use super::part::{Part, bytes_of, copies_of};
 use super::staged::Staged;
+use super::task::{Task, Way, tasks_of_file};
 use crate::error::{Error, Result};
 use crate::read::Control;
 use crate::read::pool;
-use crate::sys::file::MAX_BUFFERS;
+use crate::sys::bounce::Bounce;
 use crate::sys::memory::grow;
-
-/// Bytes of one write.
-const CHUNK_BYTES: usize = 8 << 20;
-
-/// Bytes that a thread gathers, at most, before it writes them.
-const GATHER_BYTES: usize = 2 << 20;
+use crate::sys::source::Source;
+use std::fs::File;
+use std::io;
 
 /// Threads for writing when the caller names no number.
 pub const DEFAULT_THREADS: usize = 4;
 
-/// One write.
-struct Task<'a> {
-    file: usize,
-    offset: u64,
-    len: usize,
-    /// Bytes that have to be gathered first.
-    gathered_len: usize,
-    parts: Vec<Part<'a>>,
-}
+/// Threads for writing past the page cache, at most: more would only wait for the disk, and each
+/// has memory of its own.
+const MOST_DIRECT_THREADS: usize = 16;
 
 /// How parts are written.
 pub(super) struct Writing<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) files: &'a [Staged],
-    /// Ask for write-back at once: a later sync then has little left to wait for.
+    /// Bring the bytes to the disk at once: a later sync then has little left to wait for.
     pub(super) durable: bool,
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    gathered: Vec<u8>,
+    bounce: Option<Bounce>,
 }
 
 impl Writing<'_> {
@@ -50,11 +50,17 @@ impl Writing<'_> {
         for part in &parts {
             self.check(part)?;
         }
-        let threads = if threads == 0 { DEFAULT_THREADS } else { threads };
-        let work = |scratch: &mut Vec<u8>, task: Task<'_>, control: &Control| {
-            self.write(&task, scratch, control)
+        let way = self.way(&parts);
+        let threads = match (way, threads) {
+            (Way::Cached, 0) => DEFAULT_THREADS,
+            (Way::Cached, threads) => threads,
+            (Way::Direct, 0) => MOST_DIRECT_THREADS,
+            (Way::Direct, threads) => threads.min(MOST_DIRECT_THREADS),
         };
-        pool::run(threads, pool::singly(self.tasks(parts)), control, Vec::new, work)
+        let work = |scratch: &mut Scratch, task: Task<'_>, control: &Control| {
+            self.write(&task, way, scratch, control)
+        };
+        pool::run(threads, pool::singly(self.tasks(parts, way)), control, Scratch::default, work)
     }
 
     fn check(&self, part: &Part<'_>) -> Result<()> {
@@ -65,6 +71,17 @@ impl Writing<'_> {
             return Err(Error::RangeOutside { tensor, start, end, byte_len });
         }
         Ok(())
+    }
+
+    /// Past the page cache, where it is the disk that is waited for in the end: that takes no memory,
+    /// and no second way through it. All files are on one file system.
+    fn way(&self, parts: &[Part<'_>]) -> Way {
+        let Some(part) = parts.first().filter(|_| self.durable) else { return Way::Cached };
+        let file = self.files[part.file].file().ok();
+        match file.and_then(|file| self.disk.open_direct(&file)) {
+            Some(_) => Way::Direct,
+            None => Way::Cached,
+        }
     }
 
     fn tensor(&self, file: usize, tensor: usize) -> (&str, u64) {
@@ -80,15 +97,15 @@ impl Writing<'_> {
         })
     }
 
-    /// Merges neighbours, cuts at chunks, and deals the files out in turn: the kernel lets one
-    /// thread at a time write to a file.
-    fn tasks<'p>(&self, parts: Vec<Part<'p>>) -> Vec<Task<'p>> {
+    /// Deals the files out in turn: the kernel lets one thread at a time write to a file through the
+    /// page cache.
+    fn tasks<'p>(&self, parts: Vec<Part<'p>>, way: Way) -> Vec<Task<'p>> {
         let mut by_file: Vec<Vec<Part<'p>>> = self.files.iter().map(|_| Vec::new()).collect();
         for part in parts.into_iter().filter(|part| !part.source.is_empty()) {
             by_file[part.file].push(part);
         }
-        let mut queues: Vec<_> =
-            by_file.into_iter().map(|parts| self.tasks_of_file(parts).into_iter()).collect();
+        let cut = |parts| tasks_of_file(parts, way, |part| self.offset(part)).into_iter();
+        let mut queues: Vec<_> = by_file.into_iter().map(cut).collect();
         let mut tasks = Vec::new();
         loop {
             let before = tasks.len();
@@ -99,81 +116,63 @@ impl Writing<'_> {
         }
     }
 
-    fn tasks_of_file<'p>(&self, mut parts: Vec<Part<'p>>) -> Vec<Task<'p>> {
-        parts.sort_by_key(|part| self.offset(part));
-        let mut tasks: Vec<Task<'p>> = Vec::new();
-        for mut part in parts {
-            while !part.source.is_empty() {
-                let offset = self.offset(&part);
-                let is_next = |last: &Task<'_>| {
-                    last.offset + last.len as u64 == offset && last.room(&part.source) > 0
-                };
-                if !tasks.last().is_some_and(is_next) {
-                    tasks.push(Task::new(part.file, offset));
-                }
-                if let Some(task) = tasks.last_mut() {
-                    task.take(&mut part);
-                }
-            }
-        }
-        tasks
-    }
-
-    fn write(&self, task: &Task<'_>, scratch: &mut Vec<u8>, control: &Control) -> Result<()> {
+    fn write(
+        &self,
+        task: &Task<'_>,
+        way: Way,
+        scratch: &mut Scratch,
+        control: &Control,
+    ) -> Result<()> {
+        let failed = |action| move |error| self.failed(task, action, error);
         let staged = &self.files[task.file];
-        grow(scratch, task.gathered_len).map_err(|error| self.failed(task, "gathering", error))?;
-        let sources = bytes_of(&task.parts, scratch);
-        let file = staged.file().map_err(|error| self.failed(task, "opening", error))?;
-        write_all(self.disk, &file, task.offset, sources.clone())
-            .map_err(|error| self.failed(task, "writing", error))?;
+        let file = staged.file().map_err(failed("opening"))?;
+        let direct = if way == Way::Direct { self.disk.open_direct(&file) } else { None };
+        let sources = if let Some((direct, block)) = &direct {
+            let bytes = scratch.copies(task, *block).map_err(failed("gathering"))?;
+            let ways = TwoWays { disk: self.disk, direct, block: *block, cached: &file };
+            ways.write(task.offset, bytes).map_err(failed("writing"))?;
+            task.split(bytes)
+        } else {
+            let sources = scratch.gathered(task).map_err(failed("gathering"))?;
+            let written = write_all(self.disk, &file, task.offset, sources.clone());
+            written.map_err(failed("writing"))?;
+            self.start_write_back(task, &file)?;
+            sources
+        };
         staged.note_range(task.offset, task.len as u64);
         for (part, source) in task.parts.iter().zip(&sources) {
             staged.note_part(part.tensor, part.start, source);
         }
-        if self.durable {
-            self.disk
-                .start_write_back(&file, task.offset, task.len as u64)
-                .map_err(|error| self.failed(task, "starting write-back", error))?;
-        }
-        let given_back = staged.give_back(self.disk, file);
-        given_back.map_err(|error| self.failed(task, "closing", error))?;
+        staged.give_back(self.disk, file).map_err(failed("closing"))?;
         control.add_bytes(task.len as u64);
         Ok(())
     }
 
-    fn failed(&self, task: &Task<'_>, action: &'static str, source: std::io::Error) -> Error {
+    fn start_write_back(&self, task: &Task<'_>, file: &File) -> Result<()> {
+        if !self.durable {
+            return Ok(());
+        }
+        let started = self.disk.start_write_back(file, task.offset, task.len as u64);
+        started.map_err(|error| self.failed(task, "starting write-back", error))
+    }
+
+    fn failed(&self, task: &Task<'_>, action: &'static str, source: io::Error) -> Error {
         let tensor = task.parts.first().map(|part| self.tensor(part.file, part.tensor).0);
         Error::save(&self.files[task.file].path, tensor, action, source)
     }
 }
 
-impl<'a> Task<'a> {
-    fn new(file: usize, offset: u64) -> Self {
-        Self { file, offset, len: 0, gathered_len: 0, parts: Vec::new() }
+impl Scratch {
+    /// The bytes of the parts of a task, from where they are if they need not be gathered.
+    fn gathered<'s>(&'s mut self, task: &Task<'s>) -> io::Result<Vec<Source<'s>>> {
+        grow(&mut self.gathered, task.gathered_len)?;
+        Ok(bytes_of(&task.parts, &mut self.gathered))
     }
 
-    /// How many bytes of a source can be added.
-    fn room(&self, source: &PartSource<'_>) -> usize {
-        if self.parts.len() == MAX_BUFFERS {
-            return 0;
-        }
-        let left = CHUNK_BYTES - self.len;
-        match source {
-            PartSource::Bytes(_) => left,
-            PartSource::Elements(_) => {
-                let left = left.min(GATHER_BYTES - self.gathered_len);
-                left / source.unit() * source.unit()
-            }
-        }
-    }
-
-    /// Takes as much of the front of a part as there is room for.
-    fn take(&mut self, part: &mut Part<'a>) {
-        let len = self.room(&part.source).min(part.source.len());
-        let source = part.source.split_off_front(len);
-        self.len += len;
-        self.gathered_len += source.gathered_len();
-        self.parts.push(Part { source, ..*part });
-        part.start += len as u64;
+    /// The bytes of a task, which lie in memory as they will in blocks of the file.
+    fn copies(&mut self, task: &Task<'_>, block: usize) -> io::Result<Source<'_>> {
+        let skipped = usize::try_from(task.offset % block as u64).expect("less than a block");
+        let memory = Bounce::with_room(&mut self.bounce, skipped + task.len)?;
+        Ok(copies_of(&task.parts, &mut memory[skipped..]))
     }
 }

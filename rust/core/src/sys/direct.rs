@@ -1,5 +1,8 @@
-//! Reads that go around the page cache (`O_DIRECT`): turned on for an open file, and off again.
+//! Reads and writes that go around the page cache (`O_DIRECT`): turned on for an open file, and off
+//! again.
 
+#[cfg(target_os = "linux")]
+use super::file_system::FileSystem;
 use std::fs::File;
 use std::io;
 
@@ -25,6 +28,26 @@ pub fn start_direct(file: &File) -> Option<usize> {
     }
 }
 
+/// Opens a file that is open for reading and writing once more, for direct ones, and returns the
+/// block size too. `None` where they do not reach a disk sooner, or the system refuses.
+#[must_use]
+pub fn open_direct(file: &File) -> Option<(File, usize)> {
+    #[cfg(target_os = "linux")]
+    {
+        if !FileSystem::of(file).is_of_disk() {
+            return None;
+        }
+        let direct = linux::open_again(file).ok()?;
+        let block = start_direct(&direct)?;
+        Some((direct, block))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        None
+    }
+}
+
 /// Turns direct reads off: any offset and length will do again.
 ///
 /// # Errors
@@ -39,8 +62,8 @@ pub fn stop_direct(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether an error says that a read is not aligned as the file system wants it, or that it knows
-/// no direct reads after all.
+/// Whether an error says that a read or write is not aligned as the file system wants it, or that it knows
+/// no direct ones after all.
 #[must_use]
 pub fn is_refusal(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
@@ -49,7 +72,7 @@ pub fn is_refusal(error: &io::Error) -> bool {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::MOST_BLOCK_BYTES;
-    use std::fs::File;
+    use std::fs::{File, OpenOptions};
     use std::io;
     use std::mem::MaybeUninit;
     use std::os::fd::AsRawFd;
@@ -81,6 +104,12 @@ mod linux {
         };
         // SAFETY: the call succeeded, so it filled `facts`.
         (status == 0).then(|| unsafe { facts.assume_init() })
+    }
+
+    /// The very file, whatever has its name now.
+    pub(super) fn open_again(file: &File) -> io::Result<File> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        OpenOptions::new().read(true).write(true).open(path)
     }
 
     pub(super) fn set_direct(file: &File, direct: bool) -> io::Result<()> {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod block;
+pub(crate) mod bounce;
 pub mod dest;
 pub mod direct;
 pub(crate) mod elements;

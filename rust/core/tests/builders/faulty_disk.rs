@@ -27,6 +27,8 @@ pub(crate) struct FaultyDisk {
     pub(crate) links: bool,
     /// Most bytes of one write.
     pub(crate) write_limit: usize,
+    /// Length of the blocks that are said to go past the page cache; `None`: those of the disk.
+    pub(crate) block: Option<usize>,
     /// Called before every operation.
     pub(crate) before_each: Box<dyn Fn() + Send + Sync>,
     count: AtomicUsize,
@@ -40,7 +42,7 @@ impl FaultyDisk {
 
     pub(crate) fn failing(at: usize, fault: Fault, links: bool) -> Self {
         let (count, before_each) = (AtomicUsize::new(0), Box::new(|| ()));
-        Self { at, fault, links, write_limit: usize::MAX, before_each, count }
+        Self { at, fault, links, write_limit: usize::MAX, block: None, before_each, count }
     }
 
     /// Whether the chosen operation was asked for.
@@ -102,6 +104,11 @@ impl Disk for FaultyDisk {
         }
         let part = first.split_off_front(self.write_limit);
         self.run(|| RealDisk.write_some(file, offset, &[part]))
+    }
+
+    fn open_direct(&self, file: &File) -> Option<(File, usize)> {
+        let Some(block) = self.block else { return RealDisk.open_direct(file) };
+        Some((file.try_clone().ok()?, block))
     }
 
     fn start_write_back(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
