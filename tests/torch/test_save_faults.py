@@ -7,6 +7,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -539,6 +541,32 @@ def test_errors_of_a_save_are_of_one_family() -> None:
     assert all(
         issubclass(one, SaveError) for one in (SaveFailed, SharedTensors, InvalidName, FolderLocked)
     )
+
+
+SAVE_WHAT_A_FILE_HAS_LOST = """
+import os, sys, torch, windlass
+source, target, durable = sys.argv[1], sys.argv[2], sys.argv[3] == "durable"
+tensor = torch.from_file(source, shared=True, size=8 << 20, dtype=torch.uint8)
+os.truncate(source, 4096)
+try:
+    windlass.save_file({"x": tensor}, target, durable=durable)
+except windlass.errors.SaveFailed as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("durable", ["durable", "plain"])
+def test_memory_of_a_file_that_was_cut_off_is_an_error(tmp_path: Path, durable: str) -> None:
+    (tmp_path / "source").write_bytes(bytes(8 << 20))
+    arguments = [str(tmp_path / "source"), str(tmp_path / "target"), durable]
+    done = subprocess.run(
+        [sys.executable, "-c", SAVE_WHAT_A_FILE_HAS_LOST, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,  # SIGBUS would end it.
+    )
+    assert str(tmp_path / "target") in done.stdout and "Bad address" in done.stdout
+    assert file_names(tmp_path) == ["source"]
 
 
 def test_leftover_is_removed_also_if_the_file_is_given_by_its_name_alone(

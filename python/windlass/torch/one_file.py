@@ -55,7 +55,7 @@ def save_file(
         dtype: cast floating-point tensors on the way.
         durable: return only when the file and its name are on the disk.
         checksums: store a CRC-32C of every tensor in the metadata, for `windlass.verify`.
-        threads: writer threads; by default 4, or 16 if `durable` (no more are used then).
+        threads: writer threads; by default 4, or 16 (and no more) past the page cache.
         progress: see `windlass.progress.track`.
 
     Raises:

@@ -109,7 +109,7 @@ def save_torch_state_dict(
             cannot break. Where it can, it goes there past the page cache: the next load reads
             from the disk.
         checksums: store a CRC-32C of every tensor, for `windlass.verify`; not for pickles.
-        threads: writer threads; by default 4, or 16 if `durable` (no more are used then).
+        threads: writer threads; by default 4, or 16 (and no more) past the page cache.
         progress: see `windlass.progress.track`.
         lock_timeout: seconds to wait for another save in the folder. A lock left by a dead process
             holds nobody up, or for 90 seconds where the file system knows no locks.

@@ -80,7 +80,7 @@ class SavingMethods(nn.Module):
             save_peft_format: for adapters, which are not there yet: has no effect without one.
             durable: return only when everything is on the disk.
             checksums: store a CRC-32C of every tensor, for `windlass.verify`.
-            threads: writer threads; by default 4, or 16 if `durable` (no more are used then).
+            threads: writer threads; by default 4, or 16 (and no more) past the page cache.
             progress: see `windlass.progress.track`.
             **kwargs: for `push_to_hub`: `repo_id`, `commit_message`, `private`, `create_pr`,
                 `revision` and the others. `save_config` is the old name of `is_main_process`,

@@ -102,7 +102,9 @@ impl fmt::Display for Reason {
 pub fn choose(facts: &Facts) -> (Io, Reason) {
     let short = facts.read_bytes / facts.parts.max(1) < SMALL_READ_BYTES;
     match (facts.file_system, facts.available) {
-        (kind, _) if !kind.is_of_disk() => (Io::Buffered, Reason::FileSystem(kind)),
+        (kind @ (FileSystem::Memory | FileSystem::Network | FileSystem::Fuse), _) => {
+            (Io::Buffered, Reason::FileSystem(kind))
+        }
         _ if facts.resident > facts.read_bytes / 2 => (Io::Buffered, Reason::Resident),
         _ if short => (Io::Buffered, Reason::SmallReads),
         _ if facts.cache == Cache::Drop => (Io::Direct, Reason::LeavesNoTrace),

@@ -170,7 +170,8 @@ impl Save {
         }
     }
 
-    /// Writes parts of tensors; `threads` of 0 means [`DEFAULT_THREADS`].
+    /// Writes parts of tensors; `threads` of 0 means [`DEFAULT_THREADS`], or 16 past the page
+    /// cache.
     ///
     /// # Errors
     /// [`Error::RangeOutside`], [`Error::Cancelled`], or [`Error::Save`] with what the system says.

@@ -6,6 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::sys::dest::Dest;
 use crate::sys::source::Source;
+use std::io;
 
 /// Part of a tensor, and where its bytes are.
 #[derive(Clone, Debug)]
@@ -112,17 +113,23 @@ pub(super) fn bytes_of<'s>(parts: &[Part<'s>], scratch: &'s mut [u8]) -> Vec<Sou
     parts.iter().map(place).collect()
 }
 
-/// The bytes of all parts, one after another in `memory`, which has just the room.
-pub(super) fn copies_of<'m>(parts: &[Part<'_>], memory: &'m mut [u8]) -> Source<'m> {
+/// The bytes of all parts, one after another in `memory`, which begins with just the room.
+///
+/// # Errors
+/// What the system says of bytes that are to be copied and cannot be had.
+pub(super) fn copies_of<'m>(parts: &[Part<'_>], memory: &'m mut [u8]) -> io::Result<Source<'m>> {
     let mut rest = Dest::from_slice(memory);
     for part in parts {
         let mut dest = rest.split_off_front(part.source.len());
         match &part.source {
-            PartSource::Bytes(source) => dest.copy_from(*source),
+            PartSource::Bytes(source) => {
+                source.populate()?;
+                dest.copy_from(*source);
+            }
             PartSource::Elements(elements) => elements.gather_to(dest),
         }
     }
-    Source::from_slice(memory)
+    Ok(Source::from_slice(memory))
 }
 
 impl Save {

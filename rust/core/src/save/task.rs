@@ -11,6 +11,9 @@ const CHUNK_BYTES: usize = 8 << 20;
 /// Bytes that a thread gathers, at most, before it writes them.
 const GATHER_BYTES: usize = 2 << 20;
 
+/// Bytes that all threads together gather, at most.
+const ALL_GATHER_BYTES: usize = 32 << 20;
+
 /// How bytes get to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -20,14 +23,28 @@ pub(super) enum Way {
     Direct,
 }
 
-impl Way {
-    /// Bytes of a write that begins at `offset`. Where it is whole blocks that are written, every
-    /// write but the first of several ends and begins at one.
+/// How parts are cut into writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    way: Way,
+    gather_bytes: usize,
+}
+
+impl Cut {
+    pub(super) fn new(way: Way, threads: usize) -> Self {
+        let gather_bytes = (ALL_GATHER_BYTES / threads.max(1)).clamp(1, GATHER_BYTES);
+        Self { way, gather_bytes }
+    }
+
+    /// Bytes of a write that begins at `offset`. Writes past the page cache end at windows, which are
+    /// whole blocks, unless the last element of one reaches into the next.
     fn room_at(self, offset: u64) -> usize {
-        let within = |window: usize| usize::try_from(offset % window as u64).unwrap_or(0);
-        match self {
-            Self::Cached => CHUNK_BYTES,
-            Self::Direct => BOUNCE_BYTES - within(BOUNCE_BYTES),
+        match self.way {
+            Way::Cached => CHUNK_BYTES,
+            Way::Direct => {
+                let window = BOUNCE_BYTES as u64;
+                usize::try_from(window - offset % window).expect("less than a window")
+            }
         }
     }
 }
@@ -41,12 +58,14 @@ pub(super) struct Task<'a> {
     pub(super) gathered_len: usize,
     pub(super) parts: Vec<Part<'a>>,
     most_bytes: usize,
+    most_gathered: usize,
+    most_parts: usize,
 }
 
-/// Merges neighbours of one file, and cuts at chunks; `offset` tells where in the file a part begins.
+/// Merges neighbours of one file, and cuts them into writes; `offset` tells where in the file a part begins.
 pub(super) fn tasks_of_file<'a>(
     mut parts: Vec<Part<'a>>,
-    way: Way,
+    cut: Cut,
     offset: impl Fn(&Part<'_>) -> u64,
 ) -> Vec<Task<'a>> {
     parts.sort_by_key(&offset);
@@ -58,7 +77,7 @@ pub(super) fn tasks_of_file<'a>(
                 last.offset + last.len as u64 == start && last.room(&part.source) > 0
             };
             if !tasks.last().is_some_and(is_next) {
-                tasks.push(Task::new(part.file, start, way));
+                tasks.push(Task::new(part.file, start, cut));
             }
             if let Some(task) = tasks.last_mut() {
                 task.take(&mut part);
@@ -69,23 +88,32 @@ pub(super) fn tasks_of_file<'a>(
 }
 
 impl<'a> Task<'a> {
-    fn new(file: usize, offset: u64, way: Way) -> Self {
-        let most_bytes = way.room_at(offset);
-        Self { file, offset, len: 0, gathered_len: 0, parts: Vec::new(), most_bytes }
+    fn new(file: usize, offset: u64, cut: Cut) -> Self {
+        Self {
+            file,
+            offset,
+            len: 0,
+            gathered_len: 0,
+            parts: Vec::new(),
+            most_bytes: cut.room_at(offset),
+            most_gathered: cut.gather_bytes,
+            // What is put together first is handed over as one.
+            most_parts: if cut.way == Way::Direct { usize::MAX } else { MAX_BUFFERS },
+        }
     }
 
-    /// How many bytes of a source can be added: of one that cannot be split so that it fits, as few
-    /// as there are if nothing else is there.
+    /// How many bytes of a source can be added: up to the limits, and to the end of the element that
+    /// reaches over them.
     fn room(&self, source: &PartSource<'_>) -> usize {
-        if self.parts.len() == MAX_BUFFERS {
+        if self.parts.len() == self.most_parts {
             return 0;
         }
         let left = self.most_bytes.saturating_sub(self.len);
         match source {
             PartSource::Bytes(_) => left,
             PartSource::Elements(_) => {
-                let (left, unit) = (left.min(GATHER_BYTES - self.gathered_len), source.unit());
-                if self.len == 0 { left.max(unit) / unit * unit } else { left / unit * unit }
+                let left = left.min(self.most_gathered.saturating_sub(self.gathered_len));
+                left.next_multiple_of(source.unit())
             }
         }
     }
@@ -113,7 +141,8 @@ mod tests {
     fn cut(way: Way, starts: &[u64], bytes: &[u8]) -> Vec<(u64, usize)> {
         let source = Source::from_slice(bytes);
         let part = |&start| Part { file: 0, tensor: 0, start, source: source.into() };
-        let tasks = tasks_of_file(starts.iter().map(part).collect(), way, |part| part.start);
+        let parts = starts.iter().map(part).collect();
+        let tasks = tasks_of_file(parts, Cut::new(way, 4), |part| part.start);
         tasks.iter().map(|task| (task.offset, task.len)).collect()
     }
 

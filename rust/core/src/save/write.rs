@@ -4,7 +4,7 @@ use super::direct::TwoWays;
 use super::disk::{Disk, write_all};
 use super::part::{Part, bytes_of, copies_of};
 use super::staged::Staged;
-use super::task::{Task, Way, tasks_of_file};
+use super::task::{Cut, Task, Way, tasks_of_file};
 use crate::error::{Error, Result};
 use crate::read::Control;
 use crate::read::pool;
@@ -60,7 +60,13 @@ impl Writing<'_> {
         let work = |scratch: &mut Scratch, task: Task<'_>, control: &Control| {
             self.write(&task, way, scratch, control)
         };
-        pool::run(threads, pool::singly(self.tasks(parts, way)), control, Scratch::default, work)
+        pool::run(
+            threads,
+            pool::singly(self.tasks(parts, Cut::new(way, threads))),
+            control,
+            Scratch::default,
+            work,
+        )
     }
 
     fn check(&self, part: &Part<'_>) -> Result<()> {
@@ -99,13 +105,13 @@ impl Writing<'_> {
 
     /// Deals the files out in turn: the kernel lets one thread at a time write to a file through the
     /// page cache.
-    fn tasks<'p>(&self, parts: Vec<Part<'p>>, way: Way) -> Vec<Task<'p>> {
+    fn tasks<'p>(&self, parts: Vec<Part<'p>>, cut: Cut) -> Vec<Task<'p>> {
         let mut by_file: Vec<Vec<Part<'p>>> = self.files.iter().map(|_| Vec::new()).collect();
         for part in parts.into_iter().filter(|part| !part.source.is_empty()) {
             by_file[part.file].push(part);
         }
-        let cut = |parts| tasks_of_file(parts, way, |part| self.offset(part)).into_iter();
-        let mut queues: Vec<_> = by_file.into_iter().map(cut).collect();
+        let tasks = |parts| tasks_of_file(parts, cut, |part| self.offset(part)).into_iter();
+        let mut queues: Vec<_> = by_file.into_iter().map(tasks).collect();
         let mut tasks = Vec::new();
         loop {
             let before = tasks.len();
@@ -127,18 +133,13 @@ impl Writing<'_> {
         let staged = &self.files[task.file];
         let file = staged.file().map_err(failed("opening"))?;
         let direct = if way == Way::Direct { self.disk.open_direct(&file) } else { None };
-        let sources = if let Some((direct, block)) = &direct {
-            let bytes = scratch.copies(task, *block).map_err(failed("gathering"))?;
-            let ways = TwoWays { disk: self.disk, direct, block: *block, cached: &file };
-            ways.write(task.offset, bytes).map_err(failed("writing"))?;
-            task.split(bytes)
-        } else {
-            let sources = scratch.gathered(task).map_err(failed("gathering"))?;
-            let written = write_all(self.disk, &file, task.offset, sources.clone());
-            written.map_err(failed("writing"))?;
-            self.start_write_back(task, &file)?;
-            sources
-        };
+        let sources = match &direct {
+            Some((direct, block)) => {
+                let ways = TwoWays { disk: self.disk, direct, block: *block, cached: &file };
+                self.write_direct(task, &ways, scratch)
+            }
+            None => self.write_cached(task, &file, scratch),
+        }?;
         staged.note_range(task.offset, task.len as u64);
         for (part, source) in task.parts.iter().zip(&sources) {
             staged.note_part(part.tensor, part.start, source);
@@ -148,12 +149,33 @@ impl Writing<'_> {
         Ok(())
     }
 
-    fn start_write_back(&self, task: &Task<'_>, file: &File) -> Result<()> {
-        if !self.durable {
-            return Ok(());
+    fn write_direct<'s>(
+        &self,
+        task: &Task<'s>,
+        ways: &TwoWays<'_>,
+        scratch: &'s mut Scratch,
+    ) -> Result<Vec<Source<'s>>> {
+        let failed = |action| move |error| self.failed(task, action, error);
+        let bytes = scratch.copies(task, ways.block).map_err(failed("gathering"))?;
+        ways.write(task.offset, bytes).map_err(failed("writing"))?;
+        Ok(task.split(bytes))
+    }
+
+    fn write_cached<'s>(
+        &self,
+        task: &Task<'s>,
+        file: &File,
+        scratch: &'s mut Scratch,
+    ) -> Result<Vec<Source<'s>>> {
+        let failed = |action| move |error| self.failed(task, action, error);
+        let sources = scratch.gathered(task).map_err(failed("gathering"))?;
+        let written = write_all(self.disk, file, task.offset, sources.clone());
+        written.map_err(failed("writing"))?;
+        if self.durable {
+            let started = self.disk.start_write_back(file, task.offset, task.len as u64);
+            started.map_err(failed("starting write-back"))?;
         }
-        let started = self.disk.start_write_back(file, task.offset, task.len as u64);
-        started.map_err(|error| self.failed(task, "starting write-back", error))
+        Ok(sources)
     }
 
     fn failed(&self, task: &Task<'_>, action: &'static str, source: io::Error) -> Error {
@@ -173,6 +195,6 @@ impl Scratch {
     fn copies(&mut self, task: &Task<'_>, block: usize) -> io::Result<Source<'_>> {
         let skipped = usize::try_from(task.offset % block as u64).expect("less than a block");
         let memory = Bounce::with_room(&mut self.bounce, skipped + task.len)?;
-        Ok(copies_of(&task.parts, &mut memory[skipped..]))
+        copies_of(&task.parts, &mut memory[skipped..])
     }
 }

@@ -10,8 +10,8 @@ use std::io;
 /// it: the smallest page there is.
 pub const MOST_BLOCK_BYTES: usize = 4096;
 
-/// Turns direct reads on, and returns the block size: offsets, lengths and addresses have to be
-/// multiples of it. `None` when the file system refuses, or asks for larger blocks than
+/// Turns direct reads and writes on, and returns the block size: offsets, lengths and addresses have
+/// to be multiples of it. `None` when the file system refuses, or asks for larger blocks than
 /// [`MOST_BLOCK_BYTES`].
 #[must_use]
 pub fn start_direct(file: &File) -> Option<usize> {
@@ -28,18 +28,20 @@ pub fn start_direct(file: &File) -> Option<usize> {
     }
 }
 
-/// Opens a file that is open for reading and writing once more, for direct ones, and returns the
-/// block size too. `None` where they do not reach a disk sooner, or the system refuses.
+/// Opens a file that is open for writing once more, for direct writes, and returns the block size
+/// too: at least a page, so that no page is written both ways. `None` but on the file systems of
+/// [`FileSystem::Local`], which keep direct writes and the page cache in agreement, and where the
+/// system refuses.
 #[must_use]
 pub fn open_direct(file: &File) -> Option<(File, usize)> {
     #[cfg(target_os = "linux")]
     {
-        if !FileSystem::of(file).is_of_disk() {
+        if FileSystem::of(file) != FileSystem::Local {
             return None;
         }
         let direct = linux::open_again(file).ok()?;
         let block = start_direct(&direct)?;
-        Some((direct, block))
+        Some((direct, block.max(MOST_BLOCK_BYTES)))
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -48,7 +50,7 @@ pub fn open_direct(file: &File) -> Option<(File, usize)> {
     }
 }
 
-/// Turns direct reads off: any offset and length will do again.
+/// Turns direct reads and writes off: any offset and length will do again.
 ///
 /// # Errors
 /// What the system says.
@@ -62,8 +64,8 @@ pub fn stop_direct(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether an error says that a read or write is not aligned as the file system wants it, or that it knows
-/// no direct ones after all.
+/// Whether an error says that a read or write is not aligned as the file system wants it, or that it
+/// knows no direct ones after all.
 #[must_use]
 pub fn is_refusal(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
@@ -109,7 +111,7 @@ mod linux {
     /// The very file, whatever has its name now.
     pub(super) fn open_again(file: &File) -> io::Result<File> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        OpenOptions::new().read(true).write(true).open(path)
+        OpenOptions::new().write(true).open(path)
     }
 
     pub(super) fn set_direct(file: &File, direct: bool) -> io::Result<()> {

@@ -33,12 +33,6 @@ impl FileSystem {
         }
     }
 
-    /// Whether reads and writes that go past the page cache reach a disk sooner.
-    #[must_use]
-    pub fn is_of_disk(self) -> bool {
-        !matches!(self, Self::Memory | Self::Network | Self::Fuse)
-    }
-
     /// The kind that has this number in `linux/magic.h`, or in its own source.
     #[cfg(target_os = "linux")]
     fn of_magic(magic: u32) -> Self {

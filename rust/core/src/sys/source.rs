@@ -1,5 +1,8 @@
 //! [`Source`]: memory that bytes are written from, without ever forming a reference to it.
 
+#[cfg(target_os = "linux")]
+use super::residency::page_size;
+use std::io;
 use std::marker::PhantomData;
 
 /// A range of readable memory that the caller owns.
@@ -73,6 +76,31 @@ impl<'a> Source<'a> {
         // SAFETY: within the memory, or one past it.
         let start = unsafe { self.start.add(start) };
         Self { start, len, memory: PhantomData }
+    }
+
+    /// Makes the bytes present, so that they can be touched without a fault: of a mapped file that was
+    /// cut off, or of a disk that fails, that is an error here and SIGBUS there.
+    ///
+    /// Where the kernel does not know how (before Linux 5.14, other systems), nothing happens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let skipped = self.start.addr() % page_size();
+            let start = self.start.wrapping_sub(skipped).cast_mut().cast();
+            // SAFETY: the call reads from pages that hold readable bytes, and changes none.
+            let status =
+                unsafe { libc::madvise(start, skipped + self.len, libc::MADV_POPULATE_READ) };
+            let error = io::Error::last_os_error();
+            let lost = [libc::EFAULT, libc::EHWPOISON];
+            // Any other error says that pages were not made present, not that they cannot be.
+            if status != 0 && error.raw_os_error().is_some_and(|code| lost.contains(&code)) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// CRC-32C of the bytes.
