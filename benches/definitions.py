@@ -81,3 +81,7 @@ class Workload:
     states: tuple[str, ...] = (COLD, WARM)
     model_dtype: str | None = None
     saving: Saving | None = None
+
+    def entrants(self, state: str) -> list[Competitor]:
+        """Return those who take part in one state."""
+        return [entrant for entrant in self.competitors if state in (entrant.states or self.states)]

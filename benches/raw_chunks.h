@@ -26,12 +26,16 @@ struct part {
     char *memory;
     int direct;  // Past the page cache; offset, bytes and memory are then whole blocks.
     int widened;  // BF16 that becomes F32, twice as many bytes.
-    int fresh;    // Into memory that nobody has touched, in huge pages.
+    int fresh;    // Into memory that nobody has touched.
+    int huge;     // In huge pages: of small ones a direct transfer asks the disk for each.
+    int descriptor;  // Of who writes.
 };
 
 struct job {
     struct part *parts;
     size_t part_count;
+    uint64_t chunk_bytes;
+    void (*work)(const struct part *part, uint64_t begin, uint64_t end);
     atomic_size_t next_chunk;
 };
 
@@ -106,11 +110,11 @@ static void read_chunk(const struct part *part, uint64_t begin, uint64_t end) {
 static int take_chunk(const struct job *job, size_t chunk) {
     for (size_t i = 0; i < job->part_count; i++) {
         const struct part *part = &job->parts[i];
-        size_t chunks = (part->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
+        size_t chunks = (part->bytes + job->chunk_bytes - 1) / job->chunk_bytes;
         if (chunk < chunks) {
-            uint64_t begin = (uint64_t)chunk * CHUNK_BYTES;
-            uint64_t end = begin + CHUNK_BYTES;
-            read_chunk(part, begin, end < part->bytes ? end : part->bytes);
+            uint64_t begin = chunk * job->chunk_bytes;
+            uint64_t end = begin + job->chunk_bytes;
+            job->work(part, begin, end < part->bytes ? end : part->bytes);
             return 1;
         }
         chunk -= chunks;
@@ -118,7 +122,7 @@ static int take_chunk(const struct job *job, size_t chunk) {
     return 0;
 }
 
-static void *read_chunks(void *argument) {
+static void *take_chunks(void *argument) {
     struct job *job = argument;
     while (take_chunk(job, atomic_fetch_add(&job->next_chunk, 1))) {
     }
@@ -133,6 +137,12 @@ static void run_threads(struct job *job, int threads, void *(*work)(void *)) {
     for (int i = 0; i < threads; i++) pthread_join(handles[i], NULL);
 }
 
+static void read_parts(struct job *job, int threads) {
+    job->work = read_chunk;
+    job->chunk_bytes = CHUNK_BYTES;
+    run_threads(job, threads, take_chunks);
+}
+
 static void allocate(struct job *job) {
     for (size_t i = 0; i < job->part_count; i++) {
         struct part *part = &job->parts[i];
@@ -141,8 +151,7 @@ static void allocate(struct job *job) {
         part->memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (part->memory == MAP_FAILED) fail("mmap", part->path);
         part->memory += -(uintptr_t)part->memory % HUGE_PAGE_BYTES;
-        // Of small pages a direct read asks the disk for each.
-        if (part->direct || part->fresh) (void)madvise(part->memory, bytes, MADV_HUGEPAGE);
+        if (part->huge) (void)madvise(part->memory, bytes, MADV_HUGEPAGE);
         if (!part->fresh) memset(part->memory, 0x5A, bytes);
     }
 }

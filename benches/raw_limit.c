@@ -59,13 +59,14 @@ int main(int count, char **arguments) {
         data_bytes[i] = job.parts[i].bytes;
         job.parts[i].widened = widened;
         job.parts[i].fresh = fresh;
+        job.parts[i].huge = direct || fresh;
         bytes += data_bytes[i];
         if (direct) before[i] = widen(&job.parts[i]);
     }
     allocate(&job);
 
     double start = now_seconds();
-    run_threads(&job, threads, read_chunks);
+    read_parts(&job, threads);
     double seconds = now_seconds() - start;
 
     uint64_t sum = 0;

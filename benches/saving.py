@@ -17,6 +17,13 @@ CAST_FIRST = Competitor("safetensors", "v.to(bfloat16), safetensors", "safetenso
 HUB = Competitor("hub", "huggingface_hub", "hub_saver")
 PICKLE = Competitor("torch-save", "torch.save, per shard", "torch_saver", suffix=".bin")
 LIMIT = Competitor("raw-limit", "raw limit", "raw_write")
+DIRECT_LIMIT = Competitor(
+    "direct-limit",
+    "raw limit, direct",
+    "raw_write",
+    "direct",
+    setting="O_DIRECT from huge pages, without a copy",
+)
 SAVERS = (WINDLASS, SAFETENSORS, HUB, PICKLE, LIMIT)
 
 SNAPSHOTS = (
@@ -57,7 +64,7 @@ SAVES = (
         "Save TinyLlama-1.1B, all of it on the disk",
         "save",
         "tinyllama",
-        SAVERS,
+        (*SAVERS, DIRECT_LIMIT),
         states=(SYNCED,),
         saving=Saving(LARGE_SHARDS, durable=True),
     ),

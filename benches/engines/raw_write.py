@@ -1,4 +1,7 @@
-"""The raw limit of saving: runs `raw_write.c` over the checkpoint's own files and compares them."""
+"""The raw limit of saving: runs `raw_write.c` over the checkpoint's own files and compares them.
+
+The variant `direct` writes past the page cache.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ def main() -> None:
     files = sorted(arguments.folder.glob("*.safetensors"))
     target = ready_target(arguments, layout)
     touched = ready_to_write(arguments, fresh_bytes(layout))
-    numbers = (arguments.threads, int(saving_of(arguments).durable), touched)
+    mode = "direct" if arguments.variant == "direct" else "plain"
+    settings = (arguments.threads, mode, int(saving_of(arguments).durable), touched)
     binary = binary_beside(arguments.folder, "raw_write")
-    command = [*map(str, (binary, *numbers, target, *files))]
+    command = [*map(str, (binary, *settings, target, *files))]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     measured: dict[str, object] = json.loads(answer.stdout)
     for file in files:

@@ -63,6 +63,5 @@ def _takes_part(
     round_number: int,
 ) -> bool:
     asked = state in states or state not in {COLD, WARM}
-    own_states = competitor.states or workload.states
     rounds_left = competitor.max_rounds is None or round_number < competitor.max_rounds
-    return asked and state in own_states and rounds_left
+    return asked and competitor in workload.entrants(state) and rounds_left

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from definitions import STATES
 from loading import LOADS
+from pretrained import PRETRAINED
 from saving import SAVES
 
 from reporting.scaling_points import PLOTS, curves_of_plot
@@ -29,7 +30,8 @@ DRAWN = (
     "tinyllama-columns",
     "save-tinyllama",
 )
-NAMES = [workload.name for workload in (*LOADS, *SAVES)]  # Points of scaling plots have no table.
+#: Workloads that have a table; points of scaling plots have none.
+NAMES = [workload.name for workload in (*LOADS, *SAVES, *PRETRAINED)]
 CHANGING = {"commit"}  # Of the machine's description, what belongs to a run.
 OPENING = """\
 # Results

@@ -6,6 +6,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workloads import find_workload
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -42,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
-    """One workload in one cache state."""
+    """One workload in one cache state; `left_out` are the titles of those who were not asked."""
 
     workload: str
     title: str
@@ -51,6 +53,7 @@ class Section:
     baseline: str
     resident: Spread | None
     entries: tuple[Entry, ...]
+    left_out: tuple[str, ...]
 
     def entry(self, competitor: str) -> Entry | None:
         """Return the entry of `competitor`, if it took part."""
@@ -79,9 +82,9 @@ def summarise(records: Iterable[Record]) -> list[Section]:
 
 def _section(records: Sequence[Record]) -> Section:
     first = records[0]
-    order = dict.fromkeys(
-        record["competitor"] for record in sorted(records, key=lambda record: record["round"])
-    )
+    defined = _defined(first["workload"], first["cache"])
+    measured = dict.fromkeys(record["competitor"] for record in records)
+    order = [key for key in {**defined, **measured} if key in measured]
     baseline = _seconds_by_round(records, first["baseline"])
     residents = (record.get("resident_fraction") for record in records)
     return Section(
@@ -92,7 +95,17 @@ def _section(records: Sequence[Record]) -> Section:
         baseline=first["baseline"],
         resident=spread_of(fraction for fraction in residents if fraction is not None),
         entries=tuple(_entry(records, competitor, baseline) for competitor in order),
+        left_out=tuple(title for key, title in defined.items() if key not in measured),
     )
+
+
+def _defined(name: str, state: str) -> dict[str, str]:
+    """Return titles by the keys of those who take part, in the order of the workload."""
+    try:
+        workload = find_workload(name)
+    except KeyError:  # It was measured once and is no more.
+        return {}
+    return {competitor.key: competitor.title for competitor in workload.entrants(state)}
 
 
 def _entry(records: Sequence[Record], competitor: str, baseline: dict[int, float]) -> Entry:

@@ -148,7 +148,7 @@ def _range(spread: Spread, text: Callable[[float], str]) -> str:
 
 
 def _notes(section: Section) -> list[str]:
-    """Lines below a table: settings, what a time holds, what was not warm, what failed."""
+    """Lines below a table: settings, what was not warm, who failed, who is missing."""
     notes = [f"{entry.title}: {entry.setting}" for entry in section.entries if entry.setting]
     notes += [
         f"{entry.title}: {entry.touch_share:.0%} of the time passes after the call has returned"
@@ -161,6 +161,8 @@ def _notes(section: Section) -> list[str]:
         if section.cache == "warm" and (entry.storage_share or 0) > WARM_MAX_STORAGE_SHARE
     ]
     notes += [f"{entry.title}: {text}" for entry in section.entries for text in entry.failures]
+    if section.left_out:
+        notes.append(f"left out of these rounds: {'; '.join(section.left_out)}")
     return notes
 
 

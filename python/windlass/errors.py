@@ -11,7 +11,7 @@ that catches `safetensors.SafetensorError` has to name a class of these.)::
     │   ├── ShardNotReadable             (PermissionError)
     │   ├── NotARegularFile              (OSError) a folder, a FIFO, a device
     │   ├── ReadFailed                   (OSError) the system refused a read
-    │   ├── FileChanged                  (OSError) shrunk, replaced or gone since it was opened
+    │   ├── FileChanged                  (OSError) replaced, changed or gone since it was opened
     │   ├── InvalidHeader                (ValueError) not a whole, well-formed safetensors file
     │   │   ├── EmptyFile
     │   │   ├── GitLfsPointer
@@ -165,7 +165,7 @@ class ReadFailed(CheckpointError, OSError):
 
 
 class FileChanged(CheckpointError, OSError):
-    """A file shrank or was replaced between opening it and reading it."""
+    """A file was replaced or changed, or its time set, between opening it and reading it."""
 
 
 class InvalidHeader(CheckpointError, ValueError):

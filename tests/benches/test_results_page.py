@@ -104,6 +104,27 @@ def test_a_failure_stands_on_the_page_with_its_reason() -> None:
     assert "- hub: no such thing" in text
 
 
+def test_competitors_stand_as_their_workload_names_them_whoever_ran_first() -> None:
+    keys = ("raw-limit", "unknown", "hub", "windlass", "transformers-rule")
+    (section,) = summarise(pool([[header(), *(run(key, 0, 1.0) for key in keys)]]))
+    named = ["windlass", "transformers-rule", "hub", "raw-limit", "unknown"]
+    assert [entry.competitor for entry in section.entries] == named
+
+
+def test_a_table_tells_who_was_not_asked() -> None:
+    keys = ("windlass", "transformers-rule", "raw-limit")
+    cold = [run(key, 0, 1.0) for key in keys]
+    text = page_text(pool([[header(), *cold, *(record | {"cache": "warm"} for record in cold)]]))
+    told = [line for line in text.splitlines() if line.startswith("- left out")]
+    without = "- left out of these rounds: huggingface_hub; torch.load (.bin, mmap)"
+    assert told == [f"{without}; raw limit, direct", without]
+
+
+def test_what_is_judged_has_a_table() -> None:
+    records = [run("windlass", 0, 1.0, bytes=100) | {"workload": "pretrained-tinyllama"}]
+    assert "\n### TinyLlama" in page_text(pool([[header(), *records]]))
+
+
 def test_small_twins_never_reach_the_page(tmp_path: Path) -> None:
     results = tmp_path / "quick.jsonl"
     quick = run("windlass", 0, 1.0) | {"workload": "tinyllama-quick"}

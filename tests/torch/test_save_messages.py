@@ -98,6 +98,38 @@ def test_name_as_long_as_names_can_be_is_saved(tmp_path: Path, length: int) -> N
     assert len(file_names(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+@pytest.mark.parametrize("length", [244, 245, 255])
+def test_shards_with_names_as_long_as_names_can_be_are_saved(
+    tmp_path: Path, length: int, ending: str
+) -> None:
+    stem = "n" * (length - len("-00001-of-00002") - len(ending))
+    state = {"a": torch.ones(3), "b": torch.zeros(3)}
+    for _ in range(2):
+        windlass.save_torch_state_dict(
+            state,
+            tmp_path,
+            filename_pattern=f"{stem}{{suffix}}{ending}",
+            max_shard_size=12,
+            safe_serialization=ending == ".safetensors",
+        )
+    shards = [path for path in tmp_path.iterdir() if path.suffix == ending]
+    assert [len(path.name) for path in shards] == [length, length]
+    load = windlass.load_file if ending == ".safetensors" else torch.load
+    loaded = {name: one for path in shards for name, one in load(path).items()}
+    assert {name: one.tolist() for name, one in loaded.items()} == {"a": [1] * 3, "b": [0] * 3}
+
+
+def test_shards_with_names_that_are_too_long_are_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    pattern = "n" * (256 - len("-00001-of-00002.safetensors")) + "{suffix}.safetensors"
+    state = {"a": torch.ones(3), "b": torch.zeros(3)}
+    with pytest.raises(SaveFailed, match="File name too long"):
+        windlass.save_torch_state_dict(state, tmp_path, filename_pattern=pattern, max_shard_size=12)
+    assert file_names(tmp_path) == []
+
+
 @pytest.mark.parametrize("way", ["folder", "background"])
 @pytest.mark.parametrize(
     ("option", "error"),

@@ -281,8 +281,8 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
     },
-    /// The file is not the one whose header was read.
-    #[error("`{}`: the file was replaced since it was opened: expected {expected}, found {found}", .path.display())]
+    /// The file is not the one whose header was read, or its length or time is another.
+    #[error("`{}`: the file was replaced or changed, or its time set, since it was opened: expected {expected}, found {found}", .path.display())]
     Replaced {
         /// The file.
         path: PathBuf,
@@ -293,7 +293,7 @@ pub enum Error {
     },
     /// Somebody wrote to the file while it was read: what was read may be neither the old bytes nor
     /// the new ones.
-    #[error("`{}`: the file was written to while it was read: expected {expected}, found {found}", .path.display())]
+    #[error("`{}`: the file was written to, or its time set, while it was read: expected {expected}, found {found}", .path.display())]
     Rewritten {
         /// The file.
         path: PathBuf,

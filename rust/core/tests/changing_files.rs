@@ -181,7 +181,7 @@ fn a_file_rewritten_while_it_is_read_is_refused_and_nothing_of_it_counts_as_load
         let error = opened.read_with(&backend, &control).unwrap_err();
         let message = error.to_string();
         let Error::Rewritten { path, expected, found } = error else { panic!("{io:?}: {error}") };
-        let words = "was written to while it was read";
+        let words = "was written to, or its time set, while it was read";
         let told =
             format!("`{}`: the file {words}: expected {expected}, found {found}", path.display());
         assert_eq!(message, told);

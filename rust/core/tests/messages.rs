@@ -138,8 +138,8 @@ fn errors_of_files_give_path_tensor_expected_and_found() {
                 expected: "8 bytes".into(),
                 found: "9 bytes".into(),
             },
-            "`m/a.safetensors`: the file was replaced since it was opened: \
-             expected 8 bytes, found 9 bytes",
+            "`m/a.safetensors`: the file was replaced or changed, or its time set, \
+             since it was opened: expected 8 bytes, found 9 bytes",
         ),
         (
             Error::Shrunk { path, tensor: name(), expected: 9, found: 8 },

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import torch
 from torch import nn
 
 from windlass.errors import NotSupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _needs_adapters(name: str) -> Callable[..., NoReturn]:
+    """Return the method `name`, which refuses."""
+
+    def refuse(self: nn.Module, *args: object, **kwargs: object) -> NoReturn:
+        """Work with adapters (PEFT), which is not there yet.
+
+        Raises:
+            NotSupported: always.
+        """
+        del self, args, kwargs
+        hint = "the peft package wraps a model itself"
+        message = f"{name}: adapters (PEFT) are not there yet; {hint}"
+        raise NotSupported(message)
+
+    refuse.__name__, refuse.__qualname__ = name, f"GuardMethods.{name}"
+    return refuse
 
 
 class GuardMethods(nn.Module):
@@ -83,73 +104,14 @@ class GuardMethods(nn.Module):
         message = "reverse_bettertransformer: not there yet, nor is to_bettertransformer"
         raise NotSupported(message)
 
-    def active_adapters(self) -> NoReturn:
-        """Return the names of active adapters (PEFT), which are not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        _refuse_adapters("active_adapters")
-
-    def load_adapter(self, *args: object, **kwargs: object) -> NoReturn:
-        """Load an adapter (PEFT), which is not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        del args, kwargs
-        _refuse_adapters("load_adapter")
-
-    def add_adapter(self, *args: object, **kwargs: object) -> NoReturn:
-        """Add an adapter (PEFT), which is not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        del args, kwargs
-        _refuse_adapters("add_adapter")
-
-    def set_adapter(self, *args: object, **kwargs: object) -> NoReturn:
-        """Make an adapter (PEFT) the active one, which is not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        del args, kwargs
-        _refuse_adapters("set_adapter")
-
-    def enable_adapters(self) -> NoReturn:
-        """Use the adapters (PEFT), which are not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        _refuse_adapters("enable_adapters")
-
-    def disable_adapters(self) -> NoReturn:
-        """Leave the adapters (PEFT) unused, which are not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        _refuse_adapters("disable_adapters")
-
-    def active_adapter(self) -> NoReturn:
-        """Return the name of the active adapter (PEFT), which is not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        _refuse_adapters("active_adapter")
-
-    def get_adapter_state_dict(self, *args: object, **kwargs: object) -> NoReturn:
-        """Return the weights of an adapter (PEFT), which is not there yet.
-
-        Raises:
-            NotSupported: always.
-        """
-        del args, kwargs
-        _refuse_adapters("get_adapter_state_dict")
+    active_adapters = _needs_adapters("active_adapters")
+    load_adapter = _needs_adapters("load_adapter")
+    add_adapter = _needs_adapters("add_adapter")
+    set_adapter = _needs_adapters("set_adapter")
+    enable_adapters = _needs_adapters("enable_adapters")
+    disable_adapters = _needs_adapters("disable_adapters")
+    active_adapter = _needs_adapters("active_adapter")
+    get_adapter_state_dict = _needs_adapters("get_adapter_state_dict")
 
 
 def _quantisation(model: nn.Module) -> str | None:
@@ -162,8 +124,3 @@ def _refuse(method: str, quantisation: str) -> NoReturn:
         f"a model quantised by {quantisation} has its dtype and device: `{method}` is not for it"
     )
     raise ValueError(message)
-
-
-def _refuse_adapters(method: str) -> NoReturn:
-    message = f"{method}: adapters (PEFT) are not there yet; the peft package wraps a model itself"
-    raise NotSupported(message)

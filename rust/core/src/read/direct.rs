@@ -181,13 +181,19 @@ mod tests {
         }
     }
 
+    /// A file of so many numbers, and its bytes.
+    #[cfg(target_os = "linux")]
+    fn numbered(count: u32) -> (DirectFile, Vec<u8>) {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..count).flat_map(u32::to_le_bytes).collect();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        (DirectFile::of(file), bytes)
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn what_fits_the_bounce_memory_is_lent() {
-        let mut file = tempfile::tempfile().unwrap();
-        let bytes: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        io::Write::write_all(&mut file, &bytes).unwrap();
-        let mut reader = DirectFile::of(file);
+        let (mut reader, bytes) = numbered(1_000_000);
         let refused = reader.block.is_none();
         for (range, fits) in [(13..1_048_600, true), (0..BOUNCE_BYTES, true), (9..3_000_000, false)]
         {
@@ -233,10 +239,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_read_that_the_disk_refuses_goes_on_through_the_page_cache() {
-        let mut file = tempfile::tempfile().unwrap();
-        let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        io::Write::write_all(&mut file, &bytes).unwrap();
-        let mut reader = DirectFile::of(file);
+        let (mut reader, bytes) = numbered(100_000);
         reader.block = Some(1); // What no disk takes.
         let mut memory = vec![0; 300_001];
         let mut dests = Vec::new();

@@ -9,8 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Ending of the second name that a file has for an instant in the work folder.
-const LINK_ENDING: &str = ".link";
+/// Second name that a file has for an instant in the work folder.
+const SECOND_NAME: &str = "second.link";
 
 /// The folders of a commit.
 pub(super) struct Commit<'a> {
@@ -150,11 +150,9 @@ fn means_no_links(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| codes.into_iter().any(|one| one == code))
 }
 
-/// Name that a file has for an instant, beside its own, in the work folder.
+/// Path that a file has for an instant, beside its own, in the work folder: one at a time.
 fn second_name(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(LINK_ENDING);
-    name.into()
+    file.with_file_name(SECOND_NAME)
 }
 
 /// Removes a work folder and what is in it.

@@ -14,6 +14,9 @@ const TOKEN_LEN: usize = 16;
 /// Fewest digits of a shard's number.
 const SHARD_DIGITS: usize = 5;
 
+/// Longest name of a file (`NAME_MAX` of Linux and macOS).
+pub(super) const MAX_NAME_BYTES: usize = 255;
+
 /// The file names of one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family {
@@ -66,9 +69,13 @@ impl Family {
     }
 }
 
-/// `{name}.windlass-{token}`: what a save calls what it has not finished.
+/// `{name}.windlass-{token}`: what a save calls what it has not finished. A long name loses its end.
 pub(super) fn marked(name: &str, token: u64) -> String {
-    let mut marked = format!("{name}{WORK_MARK}");
+    let mut marked = name.to_owned();
+    while marked.len() > MAX_NAME_BYTES - WORK_MARK.len() - TOKEN_LEN {
+        marked.pop();
+    }
+    marked.push_str(WORK_MARK);
     write!(marked, "{token:0TOKEN_LEN$x}").expect("writing to a String never fails");
     marked
 }
@@ -115,6 +122,8 @@ mod tests {
     #[test]
     fn work_folders_are_told_by_exact_rule() {
         assert_eq!(unmarked(&family().work_folder(7)), Some("model"));
+        let long = marked(&"ä".repeat(120), 7);
+        assert_eq!((long.len(), unmarked(&long)), (254, Some(&*"ä".repeat(114))));
         for name in ["model.windlass-", "model.windlass-123", "model.windlass-000000000000000G"] {
             assert_eq!(unmarked(name), None, "{name}");
         }

@@ -15,9 +15,6 @@ use std::path::{Path, PathBuf};
 /// left without a look at all the names in the folder.
 const USUAL_TOKEN: u64 = 0;
 
-/// Longest name of a file (`NAME_MAX` of Linux and macOS).
-const MAX_NAME_BYTES: usize = 255;
-
 /// Where a file is being put together.
 #[derive(Debug)]
 pub(super) struct FileTarget {
@@ -100,13 +97,9 @@ impl FileTarget {
     }
 }
 
-/// Where a file is put together: beside its target, under a name that no file system finds too long.
+/// Where a file is put together: beside its target.
 fn temporary_path(target: &Path, token: u64) -> PathBuf {
-    let mut name = format!(".{}", file_name(target));
-    while marked(&name, token).len() > MAX_NAME_BYTES {
-        name.pop();
-    }
-    target.with_file_name(marked(&name, token))
+    target.with_file_name(marked(&format!(".{}", file_name(target)), token))
 }
 
 /// Makes the temporary file, and tells other saves that it is no leftover by holding its lock.

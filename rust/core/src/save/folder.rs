@@ -91,7 +91,8 @@ impl FolderTarget {
         let most_open = most_open_files().map_or(MOST_OPEN, |most| MOST_OPEN.min(most / 4));
         let stage = |(position, file): (usize, NewFile)| {
             let mode = mode_of(&self.folder.join(&file.name)).or(any_old);
-            let mut staged = Staged::create(disk, self.work.join(&file.name), file, mode)?;
+            let complete = self.work.join(&file.name);
+            let mut staged = Staged::create(disk, complete, position, file, mode)?;
             if position >= most_open {
                 staged.close();
             }

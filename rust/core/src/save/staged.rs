@@ -1,11 +1,13 @@
 //! [`Staged`]: a file that is being written under a name of its own.
 
 use super::disk::{Disk, write_all};
+use super::family::MAX_NAME_BYTES;
 use super::lock::is_at;
 use crate::error::{Error, FormatError, Result};
 use crate::header::{Header, Metadata};
 use crate::sys::source::Source;
 use serde_json::{Map, Value};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -102,14 +104,18 @@ pub(super) struct Staged {
 impl Staged {
     /// Makes the file, with its final size. One of tensors has no name of a weights file until it
     /// is complete: whoever looks for such names takes what it finds for whole.
+    ///
+    /// `position`: that of the file among those of the save.
     pub(super) fn create(
         disk: &dyn Disk,
         complete_path: PathBuf,
+        position: usize,
         new: NewFile,
         mode: Option<u32>,
     ) -> Result<Self> {
         let is_ours = matches!(new.contents, Contents::Tensors { .. });
-        let path = if is_ours { incomplete(&complete_path) } else { complete_path.clone() };
+        let path =
+            if is_ours { incomplete(&complete_path, position) } else { complete_path.clone() };
         let failed = |error| Error::save(&path, None, "creating", error);
         let file = create(disk, &path, mode).map_err(failed)?;
         let staged = Self::of(disk, path, file, new, mode)?;
@@ -272,8 +278,13 @@ impl Staged {
     }
 }
 
-/// Name of a file while it is being written.
-fn incomplete(path: &Path) -> PathBuf {
+/// Name of a file while it is being written: without its own where that leaves no room for the ending.
+/// A name that no file system takes is kept, so that it is refused now.
+fn incomplete(path: &Path, position: usize) -> PathBuf {
+    let len = path.file_name().map_or(0, OsStr::len);
+    if (MAX_NAME_BYTES - INCOMPLETE_ENDING.len() + 1..=MAX_NAME_BYTES).contains(&len) {
+        return path.with_file_name(format!("{position}{INCOMPLETE_ENDING}"));
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(INCOMPLETE_ENDING);
     name.into()

@@ -68,7 +68,9 @@ struct Version {
     limit: &'static str,
     usage: &'static str,
     /// Fields of `memory.stat` that say how much of the usage the kernel gives back when it is
-    /// needed: page cache, and what it remembers of names and files.
+    /// needed: page cache, and what it remembers of names and files. Usage holds the kernel's memory
+    /// in both versions, but the first never says how much of it could be given back (admin-guide/
+    /// cgroup-v1/memory.rst, 2.7 and 5.2): there all of it counts as used.
     reclaimable: &'static [&'static str],
 }
 
@@ -206,5 +208,18 @@ mod tests {
         assert_eq!(room(), Some(507));
         write("memory.current", "9999\n");
         assert_eq!(room(), Some(0));
+    }
+
+    #[test]
+    fn of_version_1_the_page_cache_of_all_below_counts_as_room_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("memory.limit_in_bytes", "900\n");
+        write("memory.usage_in_bytes", "600\n");
+        write("memory.kmem.usage_in_bytes", "70\n"); // Stacks too, which nobody gives back.
+        let own = "cache 90\nshmem 10\nactive_file 50\ninactive_file 30\n";
+        let below = "total_cache 160\ntotal_shmem 10\ntotal_active_file 100\n";
+        write("memory.stat", &format!("{own}{below}total_inactive_file 50\nslab_reclaimable 7\n"));
+        assert_eq!(room_of(folder.path(), VERSION_1), Some(450));
     }
 }

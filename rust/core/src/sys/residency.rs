@@ -143,17 +143,29 @@ impl Mapping {
 /// cache. Whoever may read a file is told, also where `mincore` is silent. What is not there the kernel
 /// may begin to read, with as much behind it as the descriptor's read-ahead says.
 ///
-/// `None` where the system does not say.
+/// `None` where the system does not say. The kernel is asked by number, as glibc has a function for it
+/// only since 2.26, and without that symbol the library loads where Rust's own programs do (2.17).
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn is_at_hand(file: &File, offset: u64) -> Option<bool> {
     let mut byte = 0_u8;
     let buffer = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let offset = libc::off_t::try_from(offset).ok()?;
-    // SAFETY: `buffer` describes one byte that lives through the call; the descriptor is open as
-    // long as `file` lives.
-    let count =
-        unsafe { libc::preadv2(file.as_raw_fd(), &raw const buffer, 1, offset, libc::RWF_NOWAIT) };
+    let (buffers, high_offset): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    let low_offset = libc::c_long::try_from(offset).ok()?; // So nothing is left for the high one.
+    let descriptor = file.as_raw_fd();
+    // SAFETY: the arguments are those of `preadv2`, each as wide as the kernel takes it. `buffer`
+    // describes one byte that lives through the call; the descriptor is open as long as `file` lives.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_preadv2,
+            descriptor,
+            &raw const buffer,
+            buffers,
+            low_offset,
+            high_offset,
+            libc::RWF_NOWAIT,
+        )
+    };
     match count {
         1 => Some(true),
         -1 if io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) => Some(false),
