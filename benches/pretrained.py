@@ -8,12 +8,12 @@ from definitions import UNCONTROLLED, WARM, Competitor, Workload
 ORACLE_PYTHON = ".venv-oracle/bin/python"
 
 WINDLASS = Competitor("windlass", "windlass", "windlass_pretrained")
-WINDLASS_MAPPED = Competitor(
-    "windlass-mapped",
-    "windlass, mapped",
+WINDLASS_OWNED = Competitor(
+    "windlass-owned",
+    "windlass, owned",
     "windlass_pretrained",
-    "mapped",
-    'memory="mapped"',
+    "owned",
+    'memory="owned"',
 )
 TRANSFORMERS_4 = Competitor(
     "transformers-4", "transformers 4.46.3", "transformers_pretrained", python=ORACLE_PYTHON
@@ -26,7 +26,7 @@ TRANSFORMERS_4_LOW = Competitor(
     python=ORACLE_PYTHON,
 )
 TRANSFORMERS_5 = Competitor("transformers-5", "transformers 5", "transformers_pretrained")
-LOADERS = (WINDLASS, WINDLASS_MAPPED, TRANSFORMERS_4, TRANSFORMERS_4_LOW, TRANSFORMERS_5)
+LOADERS = (WINDLASS, WINDLASS_OWNED, TRANSFORMERS_4, TRANSFORMERS_4_LOW, TRANSFORMERS_5)
 
 PRETRAINED = (
     Workload(

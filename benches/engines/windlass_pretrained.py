@@ -1,4 +1,4 @@
-"""windlass: `PreTrainedModel.from_pretrained`; variant `mapped` gives `memory="mapped"`."""
+"""windlass: `PreTrainedModel.from_pretrained`; variant `owned` gives `memory="owned"`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 2**20
 RIVALS = {"transformers-4": "transformers 4.46.3", "transformers-5": "transformers 5"}
-OURS = {"windlass": "from_pretrained", "windlass-mapped": 'from_pretrained(memory="mapped")'}
+OURS = {"windlass": "from_pretrained", "windlass-owned": 'from_pretrained(memory="owned")'}
 SPEEDUPS = (
     ("pretrained-tinyllama", "cold", "2.2 GB, cold", 2.0),
     ("pretrained-tinyllama", "warm", "2.2 GB, warm", 1.5),

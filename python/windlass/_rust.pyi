@@ -140,6 +140,13 @@ class Checkpoint:
     def map_shard(self, shard: int) -> Mapping:
         """Map a shard, after checking that it is still the file whose header was read."""
 
+    def file_system(self, shard: int) -> tuple[str, bool]:
+        """Return what kind of file system a shard is on, and whether what is mapped stays there.
+
+        It does not where another machine or process gives the pages: touching one that they do not
+        give ends the process. Whoever is unknown is not trusted.
+        """
+
     def read_cuts(
         self,
         names: Sequence[str],

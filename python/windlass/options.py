@@ -8,6 +8,7 @@ MAX_THREADS = 1024
 _IO = ("auto", "mapped", "buffered", "direct", "uring")
 _CACHE = ("keep", "drop")
 _MEMORY = ("mapped", "owned")
+_PRETRAINED_MEMORY = ("auto", *_MEMORY)
 
 
 #: safetensors' words for how bytes are fetched.
@@ -48,6 +49,11 @@ def check_options(
     if not 1 <= threads <= MAX_THREADS:
         message = f"threads should be 1 to {MAX_THREADS}, found {threads}"
         raise ValueError(message)
+
+
+def check_pretrained_memory(memory: str) -> None:
+    """Raise `ValueError` for a `memory` that `from_pretrained` does not take."""
+    check_word("memory", memory, _PRETRAINED_MEMORY)
 
 
 def check_timeout(lock_timeout: float) -> None:

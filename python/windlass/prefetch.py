@@ -12,12 +12,12 @@ from windlass.sizes import parse_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from windlass.types import Memory, Prefetch
+    from windlass.types import Prefetch, PretrainedMemory
 
 logger = logging.getLogger("windlass")
 
 
-def prefetch_budget(prefetch: Prefetch, memory: Memory) -> int:
+def prefetch_budget(prefetch: Prefetch, memory: PretrainedMemory) -> int:
     """Return how many bytes are to be read ahead; 0 for none.
 
     Raises:
@@ -28,7 +28,7 @@ def prefetch_budget(prefetch: Prefetch, memory: Memory) -> int:
         budget = half_of_memory() if prefetch else 0
     else:
         budget = parse_size(prefetch)
-    if budget and memory != "mapped":
+    if budget and memory == "owned":
         message = f"prefetch is for what is mapped: with memory={memory!r} all is read at once"
         raise ValueError(message)
     return budget

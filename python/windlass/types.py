@@ -11,6 +11,9 @@ PathLike: TypeAlias = str | os.PathLike[str]
 #: Where loaded tensors live: in a private map of the file, or in memory of their own.
 Memory: TypeAlias = Literal["mapped", "owned"]
 
+#: The same, or as suits the checkpoint.
+PretrainedMemory: TypeAlias = Literal["auto", "mapped", "owned"]
+
 #: How bytes are fetched: as suits file and machine, or by a memory map, through the page cache, or
 #: past it; `"uring"` as `"auto"`, but by io_uring, several reads at a time from each thread.
 Io: TypeAlias = Literal["auto", "mapped", "buffered", "direct", "uring"]

@@ -55,10 +55,6 @@ class Source(Protocol):
     def metadata(self) -> dict[str, Any]:
         """Version numbers of modules, as `state_dict()._metadata` has them."""
 
-    @property
-    def is_mappable(self) -> bool:
-        """Whether `tensor` returns a private view of a file, which nobody else has."""
-
     def layout(self, name: str) -> Layout:
         """Return dtype and shape of a tensor."""
 
@@ -67,6 +63,12 @@ class Source(Protocol):
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor without copying it; it is read as it is touched."""
+
+    def is_mappable(self, name: str) -> bool:
+        """Whether `tensor` returns a private view of a file, which nobody else has."""
+
+    def file_systems(self, names: Iterable[str]) -> dict[str, bool]:
+        """Return the kinds of file systems that tensors are on: do they keep what is mapped?"""
 
     def prefetch(self, names: Iterable[str], budget: int) -> None:
         """Begin to read so many bytes of tensors in the background, before they are touched."""
@@ -88,8 +90,6 @@ class Source(Protocol):
 
 class SafeSource:
     """Safetensors: one file, or an index and its shards."""
-
-    is_mappable = True
 
     def __init__(self, file: CheckpointFile, *, strict_format: bool) -> None:
         opener = _rust.Checkpoint.open_index if file.is_index else _rust.Checkpoint.open_file
@@ -129,6 +129,12 @@ class SafeSource:
         if shard not in self._mappings:
             self._mappings[shard] = self.table.map_shard(shard)
         return tensors.view(name, TensorInfo(dtype, shape, "", (start, end)), self._mappings[shard])
+
+    def is_mappable(self, name: str) -> bool:
+        return tensors.is_aligned(self.layout(name).dtype, self.place(name)[1])
+
+    def file_systems(self, names: Iterable[str]) -> dict[str, bool]:
+        return dict(map(self.table.file_system, sorted({self.place(name)[0] for name in names})))
 
     def prefetch(self, names: Iterable[str], budget: int) -> None:
         places = sorted(self._infos[self.positions[name]][2:] for name in names)
@@ -170,8 +176,6 @@ class DictSource:
         metadata: see `Source`.
     """
 
-    is_mappable = False
-
     def __init__(
         self,
         entries: dict[str, torch.Tensor],
@@ -203,6 +207,16 @@ class DictSource:
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._entries[name]
+
+    def is_mappable(self, name: str) -> bool:
+        """Return `False`: somebody else has them, or torch maps them."""
+        del name
+        return False
+
+    def file_systems(self, names: Iterable[str]) -> dict[str, bool]:
+        """Return none: nothing of it is mapped by the engine."""
+        del names
+        return {}
 
     def prefetch(self, names: Iterable[str], budget: int) -> None:
         """Do nothing: it is torch that maps them."""

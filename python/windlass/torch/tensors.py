@@ -33,12 +33,17 @@ def view(name: str, info: TensorInfo, mapping: _rust.Mapping) -> torch.Tensor:
     start, end = info.file_range
     if start == end:
         return torch.empty(shape, dtype=dtype, device="cpu")
-    if start % dtype.itemsize:
+    if not is_aligned(dtype, start):
         flat = torch.frombuffer(mapping, dtype=torch.uint8, count=end - start, offset=start)
         with memory_for(f"tensor `{name}`"):
             return flat.clone().view(dtype).view(shape)
     count = (end - start) // dtype.itemsize
     return torch.frombuffer(mapping, dtype=dtype, count=count, offset=start).view(shape)
+
+
+def is_aligned(dtype: torch.dtype, start: int) -> bool:
+    """Whether what begins at that byte of a file can be looked at as tensor, without a copy."""
+    return start % dtype.itemsize == 0
 
 
 def empty(name: str, info: TensorInfo) -> torch.Tensor:

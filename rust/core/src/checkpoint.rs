@@ -7,7 +7,8 @@ use crate::index::Index;
 use crate::names::ByName;
 use crate::read::pool::{self, Control};
 use crate::sys::dest::Dest;
-use crate::sys::file::{FileIdentity, disable_read_ahead, is_still, open_regular, read_at};
+use crate::sys::file::{FileIdentity, disable_read_ahead, is_still, open_regular, read_at, reopen};
+use crate::sys::file_system::FileSystem;
 use crate::sys::memory::{check_room, grow};
 use crate::sys::mmap::Mapping;
 use crate::tensor::TensorInfo;
@@ -202,6 +203,18 @@ impl Checkpoint {
     pub fn map_shard(&self, shard: usize) -> Result<Mapping> {
         let shard = &self.shards[shard];
         Mapping::open(&shard.path, &shard.identity)
+    }
+
+    /// What kind of file system a shard is on.
+    ///
+    /// # Errors
+    /// Those of opening, and [`Error::Replaced`] when it is no longer the same file.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn file_system(&self, shard: usize) -> Result<FileSystem> {
+        let shard = &self.shards[shard];
+        reopen(&shard.path, &shard.identity).map(|file| FileSystem::of(&file))
     }
 
     /// Says which tensor a failed read was about.

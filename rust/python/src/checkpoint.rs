@@ -113,6 +113,11 @@ impl PyCheckpoint {
         detached(py, || self.0.map_shard(shard)).map(PyMapping::from)
     }
 
+    fn file_system(&self, py: Python<'_>, shard: usize) -> PyResult<(String, bool)> {
+        let kind = detached(py, || self.0.file_system(shard))?;
+        Ok((kind.to_string(), kind.keeps_maps()))
+    }
+
     #[pyo3(signature = (*, threads, progress=None))]
     fn crc32c(
         &self,

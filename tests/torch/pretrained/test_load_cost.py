@@ -36,15 +36,19 @@ before = memory("VmRSS")
 if os.path.exists("/proc/self/clear_refs"):
     with open("/proc/self/clear_refs", "w") as refs:
         refs.write("5")  # The peak starts anew.
-model = MODELS.TinyForTokens.from_pretrained(sys.argv[1], torch_dtype="auto")
+model = MODELS.TinyForTokens.from_pretrained(
+    sys.argv[1], torch_dtype="auto", memory=sys.argv[2]
+)
+for parameter in model.parameters():
+    parameter.detach().view(torch.uint8).flatten()[::4096].sum()  # What is mapped is read now.
 print(memory("VmHWM") - before, model.get_memory_footprint())
 """
 
 
-def _peak(folder: Path) -> tuple[int, int]:
+def _peak(folder: Path, memory: str = "auto") -> tuple[int, int]:
     """Return the memory that a load takes at most, and that of the model."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOAD, str(folder)],
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(folder), memory],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         capture_output=True,
         text=True,
@@ -55,11 +59,12 @@ def _peak(folder: Path) -> tuple[int, int]:
     return peak, size
 
 
+@pytest.mark.parametrize("memory", ["mapped", "owned"])
 @pytest.mark.parametrize("form", [{}, {"max_shard_size": "40MB"}], ids=["single", "sharded"])
-def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str]) -> None:
+def test_peak_is_the_model_once(tmp_path: Path, form: dict[str, str], memory: str) -> None:
     model = new_model("TinyForTokens", vocab_size=60_000, hidden_size=1024, num_layers=4)
     model.save_pretrained(tmp_path, **form)
-    peak, size = _peak(tmp_path)
+    peak, size = _peak(tmp_path, memory)
     assert peak <= size + 64 * MIB
 
 

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from builders.bits import same_bits
+from builders.mapped import misalign, names_mapped
 from builders.pretrained import MODELS, assert_same_state, new_model, saved, state_of, write_folder
 from torch import nn
 from windlass import _rust
 from windlass.errors import NotEnoughMemory
 from windlass.torch.pretrained import mapped
+from windlass.torch.sources import SafeSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Tokens, Labels = MODELS.TinyForTokens, MODELS.TinyForLabels
-
-
-def names_mapped(model: nn.Module, folder: Path) -> set[str]:
-    """Return the names of all weights and saved buffers that lie in a file of the folder.
-
-    Their memory is not torch's own; a system that tells its maps has to say the same.
-    """
-    state = model.state_dict(keep_vars=True)
-    found = {name for name, one in state.items() if not one.untyped_storage().resizable()}
-    maps = Path("/proc/self/maps")
-    if maps.exists():
-        lines = [line for line in maps.read_text().splitlines() if f"{folder}{os.sep}" in line]
-        ends = [line.split()[0].split("-") for line in lines]
-        spans = [range(int(start, 16), int(end, 16)) for start, end in ends]
-        assert found == {
-            name for name, one in state.items() if any(one.data_ptr() in span for span in spans)
-        }
-    return found
 
 
 @pytest.mark.parametrize("form", [{}, {"max_shard_size": 300}], ids=["single", "sharded"])
@@ -50,12 +33,6 @@ def test_every_weight_looks_into_the_files(tmp_path: Path, form: dict[str, int])
     assert names_mapped(again, tmp_path) == set(model.state_dict())
     assert again.lm_head.weight is again.get_input_embeddings().weight
     assert all(isinstance(one, nn.Parameter) and one.requires_grad for one in again.parameters())
-
-
-def test_by_default_weights_have_memory_of_their_own(tmp_path: Path) -> None:
-    saved(tmp_path)
-    model = Labels.from_pretrained(tmp_path)
-    assert names_mapped(model, tmp_path) == set()
 
 
 def test_progress_counts_what_is_mapped(tmp_path: Path) -> None:
@@ -203,15 +180,27 @@ def test_what_is_no_safetensors_is_copied(tmp_path: Path, kind: str) -> None:
     assert all(one.data_ptr() != state[name].data_ptr() for name, one in again.state_dict().items())
 
 
+def test_weights_that_torch_could_not_look_at_are_read_by_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model("TinyForTokens")
+    model.save_pretrained(tmp_path)
+    misalign(tmp_path / "model.safetensors")
+    monkeypatch.setattr(SafeSource, "tensor", None)
+    again = Tokens.from_pretrained(tmp_path, memory="mapped")
+    assert_same_state(again.state_dict(), model.state_dict())
+    assert names_mapped(again, tmp_path) == set()
+
+
 @pytest.fixture
 def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Note how much is read ahead, and do not read it."""
     found: list[int] = []
     map_weights = mapped.map_weights
 
-    def noted(plan: Any, source: Any, prefetch: int) -> Any:
-        found.append(prefetch)
-        return map_weights(plan, source, 0)
+    def noted(plan: Any, source: Any, options: Any) -> Any:
+        found.append(options.prefetch)
+        return map_weights(plan, source, options._replace(prefetch=0))
 
     monkeypatch.setattr("windlass.torch.pretrained.fill_model.map_weights", noted)
     return found
@@ -219,15 +208,16 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def test_weights_are_read_ahead_unless_it_is_not_wanted(tmp_path: Path, budgets: list[int]) -> None:
     saved(tmp_path)
-    for wanted in ({}, {"prefetch": "1MB"}, {"prefetch": False}):
-        Labels.from_pretrained(tmp_path, memory="mapped", **wanted)
-    assert budgets[0] > 0
-    assert budgets[1:] == [1_000_000, 0]
+    for memory in ("mapped", "auto"):
+        for wanted in ({}, {"prefetch": "1MB"}, {"prefetch": False}):
+            Labels.from_pretrained(tmp_path, memory=memory, **wanted)
+    assert budgets[0] > 0 < budgets[3]
+    assert budgets[1:3] == budgets[4:] == [1_000_000, 0]
 
 
 def test_words_that_are_none_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
-    with pytest.raises(ValueError, match="memory should be one of mapped, owned"):
+    with pytest.raises(ValueError, match="memory should be one of auto, mapped, owned"):
         Labels.from_pretrained(tmp_path, memory="file")
     with pytest.raises(ValueError, match="prefetch is for what is mapped"):
-        Labels.from_pretrained(tmp_path, prefetch=True)
+        Labels.from_pretrained(tmp_path, memory="owned", prefetch=True)

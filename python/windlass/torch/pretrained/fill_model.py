@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from windlass.torch.pretrained.keys import MatchedNames
     from windlass.torch.pretrained.model import PreTrainedModel
     from windlass.torch.sources import Source
-    from windlass.types import Cache, Io, Memory, Progress
+    from windlass.types import Cache, Io, PretrainedMemory, Progress
 
 
 class FillOptions(NamedTuple):
@@ -41,7 +41,7 @@ class FillOptions(NamedTuple):
     ignore_mismatched_sizes: bool
     initialise: bool
     keep_in_float32: Collection[str]
-    memory: Memory
+    memory: PretrainedMemory
     prefetch: int
     threads: int | None
     io: Io
@@ -172,8 +172,7 @@ def _read(
         options.threads or 0, options.io, options.cache, fresh=True, report=report
     )
     total = plan.nbytes
-    if options.memory == "mapped":
-        plan = map_weights(plan, source, options.prefetch)
+    plan = map_weights(plan, source, options)
     refuse_beyond_limit(plan.nbytes, f"`{source.path}`")
     source.fills_once(plan.read_again)
     mapped = total - plan.nbytes

@@ -12,7 +12,7 @@ from torch import nn
 
 from windlass.memory import memory_for
 from windlass.opening import open_found
-from windlass.options import check_options
+from windlass.options import check_options, check_pretrained_memory
 from windlass.prefetch import prefetch_budget
 from windlass.quiet import paused_gc
 from windlass.torch.pretrained.build import build
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from windlass.config import PretrainedConfig
     from windlass.torch.pretrained.options import Options
     from windlass.torch.sources import Source
-    from windlass.types import Cache, Io, Memory, PathLike, Prefetch, Progress
+    from windlass.types import Cache, Io, PathLike, Prefetch, PretrainedMemory, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class LoadingMethods(nn.Module):
         revision: str = "main",
         use_safetensors: bool | None = None,
         weights_only: bool = True,
-        memory: Memory = "owned",
+        memory: PretrainedMemory = "auto",
         prefetch: Prefetch | None = None,
         threads: int | None = None,
         io: Io = "auto",
@@ -95,16 +95,20 @@ class LoadingMethods(nn.Module):
             use_safetensors: `True` for safetensors only, `False` for pickles only; by default
                 safetensors if they are there.
             weights_only: `False` lets a pickle run the code in it.
-            memory: `"owned"` gives the weights memory of their own. `"mapped"` lets them look into
-                private maps of safetensors, which takes a fraction of the time where the files are
-                cached: what is written to a weight, in training for one, is in memory and never in
-                the file. Weights that are cast, moved or entangled with others, and those of
-                pickles, have memory of their own all the same. Do not write to the files in place
-                while the model lives; a save replaces them by others, and may. What is mapped is
-                nothing to `threads`, `io` and `cache`.
-            prefetch: with `memory="mapped"`, read the weights ahead in the background, as far as
-                half of the available memory goes (the default), or a size such as `"2GB"`;
-                `False` reads what is touched.
+            memory: `"mapped"` lets weights look into private maps of safetensors, which takes a
+                fraction of the time where the files are cached: what is written to a weight, in
+                training for one, is in memory and never in the file. Weights that are cast, moved
+                or entangled with others, and those of pickles, have memory of their own all the
+                same. `"owned"` gives it to all. `"auto"` maps where 256 MiB or more can be mapped,
+                on a disk of this machine or in its memory (as far as Linux tells), and nothing is
+                asked of `threads`, `io` and `cache`, which are nothing to what is mapped; else it
+                is `"owned"`. The logger `windlass` says at DEBUG which, and why. Saves replace
+                files by others, and mapped weights keep the old ones, whose room on the disk is
+                freed with the model. Who writes to a file in place changes weights that look into
+                it; who makes it shorter ends the process (SIGBUS) when a lost weight is touched.
+                Where that is done, or storages of weights are resized, take `"owned"`.
+            prefetch: read what is mapped ahead in the background, as far as half of the available
+                memory goes (the default), or a size such as `"2GB"`; `False` reads what is touched.
             threads: reader threads, 16 by default.
             io: how bytes are fetched; see `windlass.load_sharded_checkpoint`.
             cache: whether the page cache is to `"keep"` what is read, or to `"drop"` it.
@@ -157,8 +161,9 @@ class LoadingMethods(nn.Module):
             >>> model.dtype
             torch.bfloat16
         """
-        check_options(memory=memory, io=io, cache=cache, threads=threads)
-        is_ahead = memory == "mapped" if prefetch is None else prefetch
+        check_pretrained_memory(memory)
+        check_options(io=io, cache=cache, threads=threads)
+        is_ahead = memory != "owned" if prefetch is None else prefetch
         budget = prefetch_budget(is_ahead, memory)
         is_own = config is None
         hub = HubOptions("", revision, cache_dir, token, force_download, local_files_only, None)

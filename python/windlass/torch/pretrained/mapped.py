@@ -1,7 +1,11 @@
-"""`memory="mapped"`: weights that look into the files, where they fit; the rest is read."""
+"""Weights that look into the files, where they fit; the rest is read.
+
+`memory="mapped"` has that wherever it can be done, `"auto"` where it pays and is safe.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,39 +15,88 @@ from windlass.torch.slots import Slot
 
 if TYPE_CHECKING:
     from windlass.torch.plan import LoadPlan
+    from windlass.torch.pretrained.fill_model import FillOptions
     from windlass.torch.sources import Source
+
+logger = logging.getLogger("windlass")
+
+#: With `memory="auto"` less is read. Up to here that takes about a tenth of a second at most, and
+#: memory of their own is nothing that anybody has to know about.
+AUTO_LEAST_BYTES = 256 << 20
 
 #: Who holds a storage that one tensor has to itself: the tensor, and the object that asks.
 _HOLDERS = 2
 
 
-def map_weights(plan: LoadPlan, source: Source, prefetch: int) -> LoadPlan:
+def map_weights(plan: LoadPlan, source: Source, options: FillOptions) -> LoadPlan:
     """Let weights look into private maps of the files instead of memory of their own.
 
     They stay the objects that they are, so what is tied stays tied. Weights of another dtype or
-    device than the file's, with strides, or whose memory others look into, are left alone.
+    device than the file's, with strides, whose memory others look into, or that begin at no
+    multiple of their element size are left alone.
 
     Args:
         plan: what goes where.
         source: the checkpoint; only of safetensors anything is mapped.
-        prefetch: bytes that are read ahead in the background.
+        options: `memory` decides whether any are mapped, `prefetch` how many bytes of them are
+            read ahead in the background.
 
     Returns:
         The plan of what is left to be read.
     """
-    if not source.is_mappable:
+    mapped = _choose(plan, source, options)
+    if not mapped:
         return plan
-    entangled = _entangled(plan)
-    mapped: list[Slot] = []
-    left: list[Slot] = []
-    for slot in plan.match.present:
-        fits = slot.name not in entangled and _fits(slot.tensor, *source.layout(slot.name))
-        (mapped if fits else left).append(slot)
     for slot in mapped:
         slot.tensor.data = source.tensor(slot.name)
-    if mapped and prefetch:
-        source.prefetch([slot.name for slot in mapped], prefetch)
+    names = {slot.name for slot in mapped}
+    if options.prefetch:
+        source.prefetch(names, options.prefetch)
+    left = [slot for slot in plan.match.present if slot.name not in names]
     return plan._replace(match=plan.match._replace(present=left))
+
+
+def _choose(plan: LoadPlan, source: Source, options: FillOptions) -> list[Slot]:
+    """Return the weights that are to be mapped; of `memory="auto"` say at DEBUG which and why."""
+    if options.memory == "owned":
+        return []
+    if options.memory == "mapped":
+        return _find_mappable(plan, source)
+    mapped, reason = _choose_by_facts(plan, source, options)
+    way = f"{len(mapped)} weights look into the files" if mapped else "weights are read"
+    logger.debug("`%s`: %s: %s", source.path, way, reason)
+    return mapped
+
+
+def _choose_by_facts(
+    plan: LoadPlan, source: Source, options: FillOptions
+) -> tuple[list[Slot], str]:
+    """Return the weights for which a map pays and is safe, and why these, or why none."""
+    if (options.threads, options.io, options.cache) != (None, "auto", "keep"):
+        return [], "threads, io or cache is given"
+    if plan.nbytes < AUTO_LEAST_BYTES:
+        return [], f"{plan.nbytes} bytes are fewer than {AUTO_LEAST_BYTES}"
+    mappable = _find_mappable(plan, source)
+    nbytes = sum(source.nbytes(slot.name) for slot in mappable)
+    if nbytes < AUTO_LEAST_BYTES:
+        return [], f"{nbytes} bytes could look into the files, fewer than {AUTO_LEAST_BYTES}"
+    kinds = source.file_systems(slot.name for slot in mappable)
+    unsafe = [kind for kind, keeps_maps in kinds.items() if not keeps_maps]
+    if unsafe:
+        return [], f"they are on {unsafe[0]}, which may take away what is mapped"
+    return mappable, f"{nbytes} bytes on {' and '.join(kinds)}"
+
+
+def _find_mappable(plan: LoadPlan, source: Source) -> list[Slot]:
+    """Return the weights for which a view of the file can stand."""
+    entangled = _entangled(plan)
+    return [
+        slot
+        for slot in plan.match.present
+        if source.is_mappable(slot.name)
+        and slot.name not in entangled
+        and _fits(slot.tensor, *source.layout(slot.name))
+    ]
 
 
 def _entangled(plan: LoadPlan) -> set[str]:

@@ -29,7 +29,6 @@ class RenamedSource:
         self.positions = {name: source.positions[kept] for name, kept in stored.items()}
         self.unlisted: list[tuple[str, str]] = []
         self.metadata = metadata
-        self.is_mappable = source.is_mappable
 
     def layout(self, name: str) -> Layout:
         """Return dtype and shape of a tensor."""
@@ -42,6 +41,14 @@ class RenamedSource:
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor without copying it."""
         return self._source.tensor(self._stored[name])
+
+    def is_mappable(self, name: str) -> bool:
+        """Whether `tensor` returns a private view of a file, which nobody else has."""
+        return self._source.is_mappable(self._stored[name])
+
+    def file_systems(self, names: Iterable[str]) -> dict[str, bool]:
+        """Return the kinds of file systems that tensors are on: do they keep what is mapped?"""
+        return self._source.file_systems(self._stored[name] for name in names)
 
     def fill(self, fills: list[Fill], settings: ReadSettings) -> None:
         """Fill tensors that share no memory."""

@@ -33,6 +33,14 @@ impl FileSystem {
         }
     }
 
+    /// Whether what is mapped of a file stays at hand as long as the file does: not where another
+    /// machine or process gives its pages, for touching one that they do not give is SIGBUS.
+    /// Whoever is unknown is not trusted.
+    #[must_use]
+    pub fn keeps_maps(self) -> bool {
+        matches!(self, Self::Local | Self::Memory | Self::Overlay)
+    }
+
     /// The kind that has this number in `linux/magic.h`, or in its own source.
     #[cfg(target_os = "linux")]
     fn of_magic(magic: u32) -> Self {
@@ -107,5 +115,13 @@ mod tests {
         for (magic, expected) in rows {
             assert_eq!(FileSystem::of_magic(magic), expected, "{magic:#x}");
         }
+    }
+
+    #[test]
+    fn maps_last_where_no_other_machine_or_process_gives_the_pages() {
+        let kept = [FileSystem::Local, FileSystem::Memory, FileSystem::Overlay];
+        assert!(kept.into_iter().all(FileSystem::keeps_maps));
+        let lost = [FileSystem::Network, FileSystem::Fuse, FileSystem::Other];
+        assert!(!lost.into_iter().any(FileSystem::keeps_maps));
     }
 }
