@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BENCHES = Path(__file__).resolve().parent
 DEFAULT_ROUNDS = 5
+FOLDERS = {"--work-folder": BENCHES / "data", "--results": BENCHES / "results"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,8 +80,8 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--page", action="store_true", help="show this run in RESULTS.md")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on stdout")
-    parser.add_argument("--work-folder", type=Path, default=BENCHES / "data")
-    parser.add_argument("--results", type=Path, default=BENCHES / "results")
+    for option, folder in FOLDERS.items():
+        parser.add_argument(option, type=Path, default=folder)
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one run")
     parser.add_argument("--limit-threads", type=positive, default=16)
     options = parser.parse_args(words)
@@ -157,10 +158,17 @@ def outcome(record: Record) -> str:
 
 
 def describe_run(words: Sequence[str], work_folder: Path) -> Record:
-    """Return the first line of a results file: command, machine, versions."""
+    """Return the first line of a results file: command, machine, versions.
+
+    The command is what others can run: it names no folder of this machine.
+    """
+    folders = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in FOLDERS:
+        folders.add_argument(option)
+    _, others = folders.parse_known_args(words)
     return {
         "kind": "machine",
-        "command": shlex.join(["python", "benches/run.py", *words]),
+        "command": shlex.join(["python", "benches/run.py", *others]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "machine": describe_machine(work_folder),
         "versions": package_versions(),

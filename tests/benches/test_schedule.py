@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from harness.schedule import plan_turns
+from run import describe_run
 from workloads import find_workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORKLOAD = replace(find_workload("tinyllama-columns"), states=("cold",))
 
@@ -35,3 +40,9 @@ def test_nobody_always_comes_first_or_last(name: str) -> None:
     for competitor in rounds[0]:
         places = [order.index(competitor) for order in rounds]
         assert {*places} == {*range(len(rounds[0]))}
+
+
+def test_command_of_a_run_names_no_folder(tmp_path: Path) -> None:
+    words = ["--workloads", "a,b", "--results", "x/y", "--rounds", "3", "--work-folder=z"]
+    described = describe_run(words, tmp_path)
+    assert described["command"] == "python benches/run.py --workloads a,b --rounds 3"
