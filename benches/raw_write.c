@@ -115,11 +115,12 @@ static void write_directly(struct job *job, int threads) {
 
 int main(int count, char **arguments) {
     int threads = count > 1 ? atoi(arguments[1]) : 0;
-    if (count < 7 || threads < 1 || threads > MAX_THREADS) {
+    direct = count > 2 && strcmp(arguments[2], "direct") == 0;
+    int known = direct || (count > 2 && strcmp(arguments[2], "plain") == 0);
+    if (count < 7 || !known || threads < 1 || threads > MAX_THREADS) {
         fprintf(stderr, "usage: raw_write THREADS plain|direct DURABLE FRESH_BYTES FOLDER FILE [FILE ...]\n");
         return 2;
     }
-    direct = strcmp(arguments[2], "direct") == 0;
     durable = atoi(arguments[3]);
     const char *folder = arguments[5];
     struct job job = {.part_count = (size_t)count - 6};

@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_options(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         description="Benchmarks of windlass and its peers.",
         epilog="workloads: "
         + ", ".join(workload.name for workload in NAMED)

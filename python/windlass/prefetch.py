@@ -39,11 +39,17 @@ def start_prefetch(
 ) -> _rust.Prefetch | None:
     """Begin to read parts of maps, each given as `(map, start, end)`, in their order.
 
-    What cannot be read is said at DEBUG: who touches it then meets the same, and says what it is.
+    What cannot be read is said at WARNING: whoever touches it then has nobody who says what it is.
     """
     if not budget:
         return None
     logger.debug("`%s`: up to %.3f GB of what is mapped are read ahead", path, budget / 1e9)
-    return _rust.prefetch(
-        parts, budget, lambda error: logger.debug("`%s`: reading ahead failed: %s", path, error)
-    )
+
+    def tell(error: str) -> None:
+        logger.warning(
+            "`%s`: reading ahead failed: %s; touching what is mapped of it may end the process",
+            path,
+            error,
+        )
+
+    return _rust.prefetch(parts, budget, tell)

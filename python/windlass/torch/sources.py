@@ -64,6 +64,9 @@ class Source(Protocol):
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor without copying it; it is read as it is touched."""
 
+    def unmap(self) -> None:
+        """Let go of the maps that no tensor looks into."""
+
     def is_mappable(self, name: str) -> bool:
         """Whether `tensor` returns a private view of a file, which nobody else has."""
 
@@ -129,6 +132,9 @@ class SafeSource:
         if shard not in self._mappings:
             self._mappings[shard] = self.table.map_shard(shard)
         return tensors.view(name, TensorInfo(dtype, shape, "", (start, end)), self._mappings[shard])
+
+    def unmap(self) -> None:
+        self._mappings.clear()
 
     def is_mappable(self, name: str) -> bool:
         return tensors.is_aligned(self.layout(name).dtype, self.place(name)[1])
@@ -207,6 +213,9 @@ class DictSource:
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._entries[name]
+
+    def unmap(self) -> None:
+        """Do nothing: it has no maps of its own."""
 
     def is_mappable(self, name: str) -> bool:
         """Return `False`: somebody else has them, or torch maps them."""

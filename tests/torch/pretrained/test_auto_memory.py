@@ -14,7 +14,7 @@ from builders.mapped import misalign, names_mapped
 from builders.pretrained import MODELS, assert_same_state, new_model, saved
 from builders.sharded import deal, write_shards
 from torch import nn
-from windlass.errors import FileChanged
+from windlass.errors import FileChanged, NotEnoughMemory
 from windlass.layout import classify
 from windlass.torch.pretrained import mapped
 from windlass.torch.sources import SafeSource, open_source
@@ -41,6 +41,7 @@ def on_disk(monkeypatch: pytest.MonkeyPatch, **kinds: bool) -> None:
 def small_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let mapping pay for the small models of tests, on a disk that keeps maps."""
     monkeypatch.setattr(mapped, "AUTO_LEAST_BYTES", 400)
+    monkeypatch.setattr(mapped, "AUTO_LEAST_WEIGHT_BYTES", 0)
     on_disk(monkeypatch, disk=True)
 
 
@@ -104,7 +105,6 @@ def test_less_than_256_mib_are_read(
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "threads": {"threads": 2},
     "io": {"io": "buffered"},
     "cache": {"cache": "drop"},
 }
@@ -118,7 +118,7 @@ def test_whoever_says_how_to_read_has_it_read(
     saved(tmp_path, "TinyForTokens")
     model, told = load(tmp_path, caplog, **options)
     assert names_mapped(model, tmp_path) == set()
-    assert told == "weights are read: threads, io or cache is given"
+    assert told == "weights are read: io or cache is given"
 
 
 @pytest.mark.usefixtures("small_pays")
@@ -166,10 +166,45 @@ def test_who_says_what_memory_has_it(
 
 
 @pytest.mark.usefixtures("small_pays")
+def test_small_weights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = saved(tmp_path, "TinyForTokens")
+    nbytes = {name: one.nbytes for name, one in model.state_dict().items()}
+    least = sorted(nbytes.values())[len(nbytes) // 2]
+    monkeypatch.setattr(mapped, "AUTO_LEAST_WEIGHT_BYTES", least)
+    again = Tokens.from_pretrained(tmp_path)
+    assert names_mapped(again, tmp_path) == {name for name in nbytes if nbytes[name] >= least}
+    assert_same_state(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.usefixtures("small_pays")
+def test_weights_are_read_where_there_is_no_room_for_a_map(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model("TinyForTokens")
+    model.save_pretrained(tmp_path, max_shard_size=300)
+    whole, asked = SafeSource.tensor, list[str]()
+
+    def tensor(source: SafeSource, name: str) -> torch.Tensor:
+        asked.append(name)
+        if len(asked) == 3:
+            raise NotEnoughMemory("mapping failed")
+        return whole(source, name)
+
+    monkeypatch.setattr(SafeSource, "tensor", tensor)
+    again, told = load(tmp_path, caplog)
+    assert told == "weights are read: mapping failed"
+    assert names_mapped(again, tmp_path) == set()
+    assert_same_state(again.state_dict(), model.state_dict())
+    asked.clear()
+    with pytest.raises(NotEnoughMemory):
+        Tokens.from_pretrained(tmp_path, memory="mapped")
+
+
+@pytest.mark.usefixtures("small_pays")
 def test_options_of_reading_ahead_are_taken_though_all_is_read(tmp_path: Path) -> None:
     model = saved(tmp_path, "TinyForTokens")
     for prefetch in (True, False, "1MB"):
-        again = Tokens.from_pretrained(tmp_path, prefetch=prefetch, threads=1)
+        again = Tokens.from_pretrained(tmp_path, prefetch=prefetch, cache="drop")
         assert_same_state(again.state_dict(), model.state_dict())
 
 

@@ -100,13 +100,20 @@ class LoadingMethods(nn.Module):
                 training for one, is in memory and never in the file. Weights that are cast, moved
                 or entangled with others, and those of pickles, have memory of their own all the
                 same. `"owned"` gives it to all. `"auto"` maps where 256 MiB or more can be mapped,
-                on a disk of this machine or in its memory (as far as Linux tells), and nothing is
-                asked of `threads`, `io` and `cache`, which are nothing to what is mapped; else it
-                is `"owned"`. The logger `windlass` says at DEBUG which, and why. Saves replace
-                files by others, and mapped weights keep the old ones, whose room on the disk is
-                freed with the model. Who writes to a file in place changes weights that look into
-                it; who makes it shorter ends the process (SIGBUS) when a lost weight is touched.
-                Where that is done, or storages of weights are resized, take `"owned"`.
+                weights of 64 KiB and more, on a disk of this machine or in its memory (ext4, XFS,
+                Btrfs, tmpfs and overlays of Linux, whose layers nobody can see), and nothing is
+                asked of `io` and `cache`, which are nothing to what is mapped; else, or if there
+                is no room for a map, it is `"owned"`. The logger `windlass` says at DEBUG which,
+                and why. Saves of windlass and of safetensors 0.8 replace files by others, and
+                mapped weights keep the old ones, whose room on the disk is freed with the last
+                weight of each. Who writes to a file in place, as `cp` onto it does and
+                `save_file` of older safetensors (0.4.5, say), changes weights that look into it;
+                who makes it shorter, and a disk that fails, end the process (SIGBUS) when a lost
+                weight is touched. Where that may happen, where weights of one file are dropped
+                one by one after training, or storages are resized, take `"owned"`; also to train
+                at once, when the first step takes the time that loading has saved. Weights in
+                files are aligned to 8 bytes, not 64, and sums over them may differ in the last
+                bits. Limits on memory are compared with what is read, not with what is mapped.
             prefetch: read what is mapped ahead in the background, as far as half of the available
                 memory goes (the default), or a size such as `"2GB"`; `False` reads what is touched.
             threads: reader threads, 16 by default.

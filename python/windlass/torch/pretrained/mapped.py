@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.parameter import Parameter
 
+from windlass.errors import NotEnoughMemory
 from windlass.torch.slots import Slot
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ logger = logging.getLogger("windlass")
 #: With `memory="auto"` less is read. Up to here that takes about a tenth of a second at most, and
 #: memory of their own is nothing that anybody has to know about.
 AUTO_LEAST_BYTES = 256 << 20
+
+#: With `memory="auto"` smaller weights and buffers are read. A map stays, with all that was
+#: written to it, as long as one tensor looks into it: counters that are kept when weights are cast
+#: should not.
+AUTO_LEAST_WEIGHT_BYTES = 64 << 10
 
 #: Who holds a storage that one tensor has to itself: the tensor, and the object that asks.
 _HOLDERS = 2
@@ -43,12 +49,27 @@ def map_weights(plan: LoadPlan, source: Source, options: FillOptions) -> LoadPla
 
     Returns:
         The plan of what is left to be read.
+
+    Raises:
+        NotEnoughMemory: no room for the maps, with `memory="mapped"`.
     """
-    mapped = _choose(plan, source, options)
+    if options.memory == "owned":
+        return plan
+    mapped, reason = _choose(plan, source, options)
+    try:
+        views = [source.tensor(slot.name) for slot in mapped]
+    except NotEnoughMemory as error:
+        if options.memory == "mapped":
+            raise
+        mapped, views, reason = [], [], str(error)
+        source.unmap()
+    if options.memory == "auto":
+        way = f"{len(mapped)} weights look into the files" if mapped else "weights are read"
+        logger.debug("`%s`: %s: %s", source.path, way, reason)
     if not mapped:
         return plan
-    for slot in mapped:
-        slot.tensor.data = source.tensor(slot.name)
+    for slot, view in zip(mapped, views, strict=True):
+        slot.tensor.data = view
     names = {slot.name for slot in mapped}
     if options.prefetch:
         source.prefetch(names, options.prefetch)
@@ -56,27 +77,19 @@ def map_weights(plan: LoadPlan, source: Source, options: FillOptions) -> LoadPla
     return plan._replace(match=plan.match._replace(present=left))
 
 
-def _choose(plan: LoadPlan, source: Source, options: FillOptions) -> list[Slot]:
-    """Return the weights that are to be mapped; of `memory="auto"` say at DEBUG which and why."""
-    if options.memory == "owned":
-        return []
+def _choose(plan: LoadPlan, source: Source, options: FillOptions) -> tuple[list[Slot], str]:
+    """Return the weights that are to be mapped, and why these, or why none."""
     if options.memory == "mapped":
-        return _find_mappable(plan, source)
-    mapped, reason = _choose_by_facts(plan, source, options)
-    way = f"{len(mapped)} weights look into the files" if mapped else "weights are read"
-    logger.debug("`%s`: %s: %s", source.path, way, reason)
-    return mapped
-
-
-def _choose_by_facts(
-    plan: LoadPlan, source: Source, options: FillOptions
-) -> tuple[list[Slot], str]:
-    """Return the weights for which a map pays and is safe, and why these, or why none."""
-    if (options.threads, options.io, options.cache) != (None, "auto", "keep"):
-        return [], "threads, io or cache is given"
+        return _find_mappable(plan, source), "asked for"
+    if (options.io, options.cache) != ("auto", "keep"):
+        return [], "io or cache is given"
     if plan.nbytes < AUTO_LEAST_BYTES:
         return [], f"{plan.nbytes} bytes are fewer than {AUTO_LEAST_BYTES}"
-    mappable = _find_mappable(plan, source)
+    mappable = [
+        slot
+        for slot in _find_mappable(plan, source)
+        if source.nbytes(slot.name) >= AUTO_LEAST_WEIGHT_BYTES
+    ]
     nbytes = sum(source.nbytes(slot.name) for slot in mappable)
     if nbytes < AUTO_LEAST_BYTES:
         return [], f"{nbytes} bytes could look into the files, fewer than {AUTO_LEAST_BYTES}"

@@ -42,6 +42,10 @@ class RenamedSource:
         """Return a tensor without copying it."""
         return self._source.tensor(self._stored[name])
 
+    def unmap(self) -> None:
+        """Let go of the maps that no tensor looks into."""
+        self._source.unmap()
+
     def is_mappable(self, name: str) -> bool:
         """Whether `tensor` returns a private view of a file, which nobody else has."""
         return self._source.is_mappable(self._stored[name])

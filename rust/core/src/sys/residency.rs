@@ -152,7 +152,7 @@ pub fn is_at_hand(file: &File, offset: u64) -> Option<bool> {
     let buffer = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let (buffers, high_offset): (libc::c_ulong, libc::c_ulong) = (1, 0);
     let low_offset = libc::c_long::try_from(offset).ok()?; // So nothing is left for the high one.
-    let descriptor = file.as_raw_fd();
+    let descriptor = libc::c_long::from(file.as_raw_fd());
     // SAFETY: the arguments are those of `preadv2`, each as wide as the kernel takes it. `buffer`
     // describes one byte that lives through the call; the descriptor is open as long as `file` lives.
     let count = unsafe {
