@@ -73,7 +73,9 @@ def test_training_changes_weights_as_it_does_those_with_memory_of_their_own(
             optimizer.zero_grad()
             one(tokens())[0].square().mean().backward()
             optimizer.step()
-    assert_same_state(model.state_dict(), owned.state_dict())
+    expected = owned.state_dict()
+    for name, weight in model.state_dict().items():  # Memory is aligned otherwise: so are sums.
+        torch.testing.assert_close(weight, expected[name], msg=name)
     assert names_mapped(model, tmp_path) == set(model.state_dict())
     assert files_of(tmp_path) == files
     again = Tokens.from_pretrained(tmp_path, memory="mapped")
