@@ -62,7 +62,8 @@ pub(super) struct Task<'a> {
     most_parts: usize,
 }
 
-/// Merges neighbours of one file, and cuts them into writes; `offset` tells where in the file a part begins.
+/// Merges neighbours of one file, and cuts them into writes; `offset` tells where in the file a part
+/// begins.
 pub(super) fn tasks_of_file<'a>(
     mut parts: Vec<Part<'a>>,
     cut: Cut,
